@@ -1,0 +1,374 @@
+"""One look at the loss landscape: the three numbers, the density, the trace, and what they mean.
+
+One Krylov run serves them all. A cold run starts from a random vector and also yields the spectrum (trace, density,
+counts); a warm run starts from the vectors that the last run found, and is a fraction of the price.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from eigenscope.diagnostics import condition
+from eigenscope.diagnostics.density import Spectrum, count_estimate, spectrum_of
+from eigenscope.diagnostics.estimate import Estimate
+from eigenscope.diagnostics.reading import CurvatureReading, Escape
+from eigenscope.diagnostics.stability import Edge, sharpness_score, stability_edge
+from eigenscope.diagnostics.verdict import verdict
+from eigenscope.errors import InputError, MeasurementError
+from eigenscope.escape import escape_along
+from eigenscope.estimators import Krylov, RitzPairs, deflated_trace, lanczos
+from eigenscope.operators import GaussNewtonOperator, HessianOperator, Probe, ScaledOperator
+from eigenscope.operators.checks import SelfCheck, self_check
+from eigenscope.operators.loss_operator import LossOperator
+from eigenscope.operators.probe import BatchWeight, LossFunction
+
+MATRICES: dict[str, type[LossOperator]] = {"hessian": HessianOperator, "gauss_newton": GaussNewtonOperator}
+Progress = Callable[[int, int], None]  # products done, products at most
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much a look may cost and how exact it has to be. The defaults are `benchmarks/curvature.py`'s goals."""
+
+    matrix: str = "hessian"
+    method: str = "auto"
+    top: int = 10
+    max_matvecs: int = 60
+    tolerance: float = 1e-3
+    warm_matvecs: int = 25
+    warm_tolerance: float = 1e-2
+    trace_tolerance: float = 0.025
+    gradient_tolerance: float = 1e-3
+    memory_limit: float | None = None
+    train_mode: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.matrix not in MATRICES:
+            raise InputError(f"matrix={self.matrix!r} is not one of {', '.join(MATRICES)}")
+        if self.max_matvecs < 8:
+            raise InputError(f"max_matvecs={self.max_matvecs} is too few: allow at least 8 products")
+        if self.top < 1:
+            raise InputError(f"top={self.top}: ask for at least one eigenvalue")
+
+
+@dataclass
+class Memory:
+    """What one look leaves for the next: Ritz vectors to start from, and what need not be measured each time."""
+
+    vectors: Float[Tensor, "k n"] | None = None  # both ends of the spectrum, ascending
+    negative: int = 0  # how many of them are from the lower end
+    scaled_vector: Float[Tensor, " n"] | None = None  # the leading one of P⁻¹H
+    spectrum: Spectrum | None = None
+    checked: SelfCheck | None = None
+    looks: int = 0
+
+
+def curvature(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    batches: Any,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    batch_weight: BatchWeight | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> CurvatureReading:
+    """Measure the curvature of the mean loss over `batches` at the parameters as they stand.
+
+    Parameters
+    ----------
+    model, loss_fn, batches
+        `loss_fn(model, batch)` returns the mean loss of one batch, a scalar tensor; `batches` is one batch or a fixed
+        list of them. The model is left as it was to the bit: parameters, `.grad`, buffers, modes, random streams.
+    optimizer
+        Compares the curvature with this optimizer's stability threshold (`stability_ratio`).
+    batch_weight
+        The weight of a batch in the mean, by default its number of samples.
+    progress
+        Called with (products done, products at most).
+    **settings
+        Fields of `Settings`: ``matrix="hessian" | "gauss_newton"``, ``max_matvecs=60``, ``tolerance=1e-3``,
+        ``top=10``, ``seed=0``, ``method="auto"``, ``memory_limit=bytes``, ``train_mode=False``, ...
+
+    Returns
+    -------
+    CurvatureReading
+        Every number with its error and the bill. `converged` says whether `tolerance` was reached.
+
+    Raises
+    ------
+    InputError
+        What was passed in can't be measured; one line says why.
+    MeasurementError
+        The products contradict themselves or are not finite.
+    """
+    probe = Probe(model, loss_fn, batches, batch_weight=batch_weight, train_mode=bool(settings.get("train_mode")))
+    try:
+        chosen = Settings(**settings)
+    except TypeError as error:
+        raise InputError(f"{str(error).split('() ')[-1]}: the settings are {', '.join(vars(Settings()))}") from None
+    return look(probe, chosen, Memory(), optimizer=optimizer, progress=progress)
+
+
+def look(
+    probe: Probe,
+    settings: Settings,
+    memory: Memory,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    step: int = 0,
+    cold: bool = True,
+    progress: Progress | None = None,
+) -> CurvatureReading:
+    """One measurement; `memory` carries what the last one found, and is brought up to date."""
+    start = time.perf_counter()
+    operator = MATRICES[settings.matrix](probe, method=settings.method, memory_limit=settings.memory_limit)
+    try:
+        return _Look(operator, settings, memory, step, cold or memory.vectors is None, progress).run(optimizer, start)
+    finally:
+        operator.close()
+
+
+class _Look:
+    """The order of one measurement: Krylov run, check of the products, spectrum, edge, verdict."""
+
+    def __init__(
+        self,
+        operator: LossOperator,
+        settings: Settings,
+        memory: Memory,
+        step: int,
+        cold: bool,
+        progress: Progress | None,
+    ) -> None:
+        self.operator, self.settings, self.memory, self.step, self.cold = operator, settings, memory, step, cold
+        self.budget = settings.max_matvecs if cold else settings.warm_matvecs
+        self.tolerance = settings.tolerance if cold else settings.warm_tolerance
+        self.generator = operator.space.generator(settings.seed + 7919 * memory.looks)
+        self.notes = list(operator.notes)
+        if progress:
+            operator.on_product = lambda done: progress(done, self.budget)
+
+    def run(self, optimizer: torch.optim.Optimizer | None, start: float) -> CurvatureReading:
+        krylov = self._krylov()
+        pairs = krylov.ritz()
+        if not np.isfinite(pairs.values).all():
+            raise MeasurementError("a product of the Hessian with a vector is not finite: the loss overflows near here")
+        converged = krylov.complete or self._converged(pairs)
+        ends = krylov.vectors(pairs.coefficients[:, [0, -1]])
+        sampling = self._sampling(krylov, pairs, ends)
+        if self.cold:
+            self._spectrum(krylov)
+        self._remember(krylov, pairs)
+        ratio, edge = self._stability(optimizer, pairs)
+        return self._reading(krylov, pairs, sampling, ratio, edge, ends[0], converged, start)
+
+    # -- the Krylov run -------------------------------------------------------------------------------------------
+
+    def _krylov(self) -> Krylov:
+        reserve = 2 + self.budget // 5 if self.cold else 0  # two products for errors, the others for the trace
+        size = self.operator.space.size
+        room = int(self.operator.memory_limit / 2 // (4 * size))
+        steps = min(self.budget - reserve, size)
+        if room < steps:
+            room = max(room, self.settings.top + 6)
+            self.notes.append(f"the memory limit holds {room} Krylov vectors of {steps}: restarted, at more products")
+        return lanczos(
+            self.operator,
+            self._start(),
+            steps=steps,
+            generator=self.generator,
+            stop=self._converged,
+            first_test=min(self.settings.top + 4, steps),
+            max_basis=room,
+            memory_limit=self.operator.memory_limit / 2,
+        )
+
+    def _start(self) -> Tensor:
+        """A random vector; warm, mixed into the last Ritz vectors, those of the dense lower end weighing more."""
+        random = self.operator.space.random(self.generator)
+        vectors = self.memory.vectors
+        if self.cold or vectors is None:
+            return random
+        weights = torch.ones(len(vectors), dtype=random.dtype, device=random.device)
+        weights[: self.memory.negative] = 3.0
+        signs = torch.randn(len(vectors), generator=self.generator, device=random.device).sign()
+        return (weights * signs) @ vectors.to(random.dtype) + 0.1 * random
+
+    def _converged(self, pairs: RitzPairs) -> bool:
+        """Both ends and the top few hold to the tolerance (what lies below the noise floor, to a tenth of it)."""
+        wanted = np.r_[0, np.arange(max(0, len(pairs.values) - self.settings.top), len(pairs.values))]
+        floor = 1e-3 * pairs.spectral_radius
+        allowed = self.tolerance * np.maximum(np.abs(pairs.values), floor * 0.1 / self.tolerance)
+        return bool((pairs.expected_errors()[wanted] <= allowed[wanted]).all())
+
+    def _remember(self, krylov: Krylov, pairs: RitzPairs) -> None:
+        count = len(pairs.values)
+        lower, upper = min(8, count // 3), min(self.settings.top + 2, count - count // 3)
+        chosen = np.r_[np.arange(lower), np.arange(count - upper, count)]
+        self.memory.vectors = krylov.vectors(pairs.coefficients[:, chosen]).float()
+        self.memory.negative = lower
+        self.memory.looks += 1
+
+    # -- what else is measured ------------------------------------------------------------------------------------
+
+    def _sampling(self, krylov: Krylov, pairs: RitzPairs, ends: Tensor) -> tuple[float | None, float | None]:
+        """Products with the two extreme Ritz vectors: their spread over batches; once, a check of the operator."""
+        if not self.cold:
+            return None, None
+        errors = []
+        for vector in ends:
+            product = self.operator @ vector
+            errors.append(self.operator.quadratic_sampling_error())
+        if self.memory.checked is None:
+            self.memory.checked = self_check(
+                self.operator, ends[-1], product, krylov.noise, max(pairs.spectral_radius, 0.0)
+            )
+        return errors[0], errors[1]
+
+    def _spectrum(self, krylov: Krylov) -> None:
+        trace = deflated_trace(
+            self.operator,
+            krylov,
+            generator=self.generator,
+            tolerance=self.settings.trace_tolerance,
+            max_probes=max(self.budget - self.operator.num_matvecs, 2),
+        )
+        self.memory.spectrum = spectrum_of(krylov, trace, self.step)
+
+    def _stability(self, optimizer: torch.optim.Optimizer | None, pairs: RitzPairs) -> tuple[Estimate, Edge]:
+        edge = stability_edge(optimizer, self.operator.probe.parameters.tensors)
+        top, error = float(pairs.values[-1]), float(pairs.residuals[-1])
+        if edge.scale is not None:
+            return Estimate(edge.scale * top, error=edge.scale * error), edge
+        if edge.scales is None:
+            return Estimate(None, reason=edge.reason), edge
+        scaled = ScaledOperator(self.operator, edge.scales.to(self.operator.space.dtype).sqrt())
+        values, residual, self.memory.scaled_vector = leading(
+            scaled, self.memory.scaled_vector, self.generator, self.settings.warm_tolerance
+        )
+        return Estimate(values, error=residual), edge
+
+    # -- the numbers ----------------------------------------------------------------------------------------------
+
+    def _reading(
+        self,
+        krylov: Krylov,
+        pairs: RitzPairs,
+        sampling: tuple[float | None, float | None],
+        ratio: Estimate,
+        edge: Edge,
+        lowest: Tensor,
+        converged: bool,
+        start: float,
+    ) -> CurvatureReading:
+        operator, memory, settings = self.operator, self.memory, self.settings
+        errors = pairs.residuals + krylov.noise
+        lambda_min = Estimate(float(pairs.values[0]), error=float(errors[0]), sampling_error=sampling[0])
+        lambda_max = Estimate(float(pairs.values[-1]), error=float(errors[-1]), sampling_error=sampling[1])
+        radius = pairs.spectral_radius
+        resolution = float(max(errors[0], errors[-1], krylov.noise))
+        floor = condition.noise_floor(radius, resolution)
+        certified = int(np.sum(pairs.values + errors < -floor))
+        status = condition.condition_status(lambda_min, resolution, floor)
+        kappa = condition.condition_number(lambda_max, lambda_min, status)
+        gradient_norm = operator.space.norm(operator.gradient)
+        spectrum = memory.spectrum
+        judged = verdict(
+            loss=operator.loss,
+            gradient_norm=gradient_norm,
+            radius=radius,
+            lambda_min=float(pairs.values[0]),
+            lambda_min_error=float(errors[0]),
+            floor=floor,
+            negative_count=certified,
+            flat_share=spectrum.flat_share(floor) if spectrum else None,
+            gradient_tolerance=settings.gradient_tolerance,
+        )
+        escape = self._escape(lowest, lambda_min) if certified else None
+        if not converged:
+            self.notes.append(f"not converged to {self.tolerance:g} in {krylov.num_matvecs} steps: see the errors")
+        seconds = time.perf_counter() - start
+        return CurvatureReading(
+            loss=operator.loss,
+            lambda_max=lambda_max,
+            lambda_min=lambda_min,
+            spectral_radius=Estimate(radius, error=float(max(errors[0], errors[-1]))),
+            resolution=resolution,
+            noise_floor=floor,
+            condition_number=kappa,
+            condition_status=status,
+            condition_mean=condition.condition_mean(
+                lambda_max, spectrum.mean_absolute if spectrum else Estimate(None)
+            ),
+            iterations_to_halve=condition.iterations_to_halve(kappa),
+            negative_count_certified=certified,
+            negative_count_estimate=count_estimate(spectrum, floor),
+            negative_share=_negative_share(lambda_min, lambda_max),
+            verdict=judged.name,
+            verdict_reason=judged.reason,
+            escape=escape,
+            trace=spectrum.trace if spectrum else Estimate(None, reason="measured in cold checks"),
+            density=spectrum.density if spectrum else None,
+            top_eigenvalues=_listed(pairs.values, errors, range(-1, -1 - min(settings.top, len(errors)), -1)),
+            bottom_eigenvalues=_listed(pairs.values, errors, range(min(5, len(errors)))),
+            stability_ratio=ratio,
+            sharpness_score=sharpness_score(ratio),
+            optimizer=edge.optimizer,
+            gradient_norm=gradient_norm,
+            num_matvecs=operator.num_matvecs,
+            cost_in_gradients=seconds / operator.gradient_seconds,
+            seconds=seconds,
+            probe_samples=operator.probe.samples,
+            num_parameters=operator.space.size,
+            method=operator.method,
+            matrix=settings.matrix,
+            step=self.step,
+            kind="cold" if self.cold else "warm",
+            spectrum_step=spectrum.step if spectrum else None,
+            converged=converged,
+            self_check=memory.checked,
+            notes=tuple(self.notes),
+        )
+
+    def _escape(self, lowest: Tensor, lambda_min: Estimate) -> Escape | None:
+        if not self.operator.probe.aliased or self.settings.matrix != "hessian":
+            return None
+        return escape_along(self.operator, lowest, float(lambda_min.value or 0.0))
+
+
+def _listed(values: np.ndarray, errors: np.ndarray, indices: range) -> tuple[Estimate, ...]:
+    return tuple(Estimate(float(values[i]), error=float(errors[i])) for i in indices)
+
+
+def _negative_share(lambda_min: Estimate, lambda_max: Estimate) -> Estimate:
+    low, high = lambda_min.value or 0.0, lambda_max.value or 0.0
+    if high <= 0:
+        return Estimate(None, reason="λmax is not positive")
+    share = abs(low) / high
+    return Estimate(share, error=((lambda_min.error or 0.0) + share * (lambda_max.error or 0.0)) / high)
+
+
+def leading(
+    operator: Any, start: Tensor | None, generator: torch.Generator, tolerance: float, steps: int = 20
+) -> tuple[float, float, Tensor]:
+    """The largest eigenvalue with its residual and vector, from the last vector where there is one."""
+    random = operator.space.random(generator)
+    first = random if start is None else start.to(random.dtype) + 0.1 * random
+
+    def stop(pairs: RitzPairs) -> bool:
+        return bool(pairs.expected_errors()[-1] <= tolerance * abs(pairs.values[-1]))
+
+    krylov = lanczos(operator, first, steps=steps, generator=generator, stop=stop, first_test=2)
+    pairs = krylov.ritz()
+    vector = krylov.vectors(pairs.coefficients[:, -1:])[0]
+    return float(pairs.values[-1]), float(pairs.residuals[-1]), vector.float()

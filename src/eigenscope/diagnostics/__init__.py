@@ -1,0 +1,1 @@
+"""What it means: pure functions from spectra to the published numbers and verdicts."""

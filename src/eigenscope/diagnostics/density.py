@@ -1,0 +1,64 @@
+"""The spectrum as a whole: its density, its trace, how many directions curve down, how many are flat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eigenscope.diagnostics.estimate import Estimate
+from eigenscope.diagnostics.reading import CountEstimate, Density
+from eigenscope.estimators import Krylov, SpectralMeasure, TraceEstimate, smoothed, spectral_measure
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """What a cold run says of all n eigenvalues; kept, with its step, until the next cold run."""
+
+    trace: Estimate
+    mean_absolute: Estimate  # mean |λ|
+    measure: SpectralMeasure
+    half: SpectralMeasure
+    density: Density
+    step: int
+
+    def flat_share(self, floor: float) -> float:
+        """The share of the directions with |λ| ≤ `floor`."""
+        above = self.measure.size - self.measure.count_below(floor)[0]
+        return 1 - (self.measure.count_below(-floor)[0] + above) / self.measure.size
+
+
+def spectrum_of(krylov: Krylov, trace: TraceEstimate, step: int) -> Spectrum:
+    """Read the spectrum off a Krylov run with a random start, and a trace estimate on its complement."""
+    measure, half = spectral_measure(krylov), spectral_measure(krylov, half=True)
+    size = measure.size
+    total, spread = measure.absolute_sum(trace.frobenius_squared)
+    other, _ = half.absolute_sum(trace.frobenius_squared)
+    spread = float(np.hypot(spread, (total - other) / 2)) if not krylov.complete else 0.0
+    radius = krylov.ritz().spectral_radius
+    grid, values = smoothed(measure, width=max(1e-3 * radius, np.finfo(float).tiny))
+    outliers = tuple(
+        Estimate(float(v), error=float(e)) for v, e in zip(measure.outliers, measure.outlier_errors, strict=True)
+    )
+    held = measure.weights > 1e-12 if len(measure.nodes) else np.zeros(0, dtype=bool)
+    ends = measure.nodes[held] if held.any() else measure.outliers
+    density = Density(grid, values, outliers, (float(ends.min()), float(ends.max())), step)
+    return Spectrum(
+        trace=Estimate(trace.value, standard_error=trace.standard_error),
+        mean_absolute=Estimate(total / size, standard_error=spread / size),
+        measure=measure,
+        half=half,
+        density=density,
+        step=step,
+    )
+
+
+def count_estimate(spectrum: Spectrum | None, floor: float) -> CountEstimate:
+    """How many eigenvalues lie below −`floor`, and whether half the steps say the same."""
+    if spectrum is None:
+        return CountEstimate(None, reason="measured in cold checks")
+    value, spread = spectrum.measure.count_below(-floor)
+    other, other_spread = spectrum.half.count_below(-floor)
+    sharp = spread <= 0.2 * max(value, 5.0)
+    agree = abs(value - other) <= 2 * float(np.hypot(spread, other_spread))
+    return CountEstimate(value, spread, resolved=bool(sharp and agree))

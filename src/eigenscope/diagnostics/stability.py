@@ -1,0 +1,97 @@
+"""How far the step size is from the edge of stability, for the optimizer as it stands.
+
+Gradient descent on a quadratic diverges along an eigenvector once λη > 2; training hovers near that edge (Cohen et
+al. 2021). Heavy ball: λη > 2 + 2β; Nesterov: λη > (2 + 2β)/(1 + 2β); Adam: the same on the preconditioned Hessian,
+λ₁(P⁻¹H)η > (2 + 2β₁)/(1 − β₁) (Cohen et al. 2022). `stability_ratio` is λ over that threshold; 1 is the edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eigenscope.diagnostics.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class Edge:
+    """ratio = λ₁(S^½ H S^½): S is one number for all parameters, or one for each (`scales`, flat)."""
+
+    optimizer: str
+    scale: float | None = None
+    scales: Tensor | None = None
+    reason: str | None = None  # why there is no threshold
+
+
+def stability_edge(optimizer: torch.optim.Optimizer | None, parameters: Sequence[Tensor]) -> Edge:
+    """Read the threshold off an optimizer's current groups and state; parameters that it does not move count 0."""
+    if optimizer is None:
+        return Edge("none", reason="no optimizer was given: pass optimizer= to compare λmax with its threshold")
+    name = type(optimizer).__name__
+    rule = next((_RULES[c.__name__] for c in type(optimizer).__mro__ if c.__name__ in _RULES), None)
+    if rule is None:
+        return Edge(name, reason=f"no stability threshold is known for {name}")
+    found: dict[int, float | Tensor] = {}
+    for group in optimizer.param_groups:
+        if group.get("maximize"):
+            return Edge(name, reason="the optimizer maximizes: its threshold would be on −λmin")
+        for p in group["params"]:
+            scale = rule(group, optimizer.state.get(p, {}))
+            if scale is None:
+                return Edge(name, reason=f"{name} has no state before its first step: measured again after it")
+            found[id(p)] = scale
+    values = [found.get(id(p), 0.0) for p in parameters]
+    plain = {v for v in values if not isinstance(v, Tensor)}
+    if len(plain) == 1 and not any(isinstance(v, Tensor) for v in values):
+        return Edge(name, scale=plain.pop())
+    parts = [
+        v.detach().reshape(-1).double() if isinstance(v, Tensor) else p.new_full((p.numel(),), v, dtype=torch.double)
+        for v, p in zip(values, parameters, strict=True)
+    ]
+    return Edge(name, scales=torch.cat(parts))
+
+
+def _sgd(group: Mapping[str, Any], _state: Mapping[str, Any]) -> float:
+    rate, beta = float(group["lr"]), float(group.get("momentum", 0.0))
+    if beta == 0.0:
+        return rate / 2
+    if group.get("nesterov"):
+        return rate * (1 + 2 * beta) / (2 + 2 * beta)
+    return rate * (1 - float(group.get("dampening", 0.0))) / (2 + 2 * beta)
+
+
+def _adam(group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor | None:
+    """η(1 − β₁)/(2 + 2β₁) · P⁻¹, P = (1 − β₁ᵗ)(√(v/(1 − β₂ᵗ)) + ϵ), elementwise."""
+    square = state.get("max_exp_avg_sq", state.get("exp_avg_sq"))
+    if square is None:
+        return None
+    beta1, beta2 = (float(b) for b in group["betas"])
+    steps = float(state["step"])
+    bias1, bias2 = 1 - beta1**steps, 1 - beta2**steps
+    preconditioner = bias1 * ((square.double() / bias2).sqrt() + float(group["eps"]))
+    return float(group["lr"]) * (1 - beta1) / (2 + 2 * beta1) / preconditioner
+
+
+def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor | None:
+    square = state.get("square_avg")
+    if square is None:
+        return None
+    if group.get("centered"):
+        square = square - state["grad_avg"] ** 2
+    beta = float(group.get("momentum", 0.0))
+    return float(group["lr"]) / (2 + 2 * beta) / (square.double().clamp(min=0).sqrt() + float(group["eps"]))
+
+
+_RULES = {"SGD": _sgd, "Adam": _adam, "AdamW": _adam, "RMSprop": _rmsprop}
+
+
+def sharpness_score(ratio: Estimate) -> Estimate:
+    """100·r/(1 + r) of the stability ratio r: 0 flat, 50 the edge of stability, 100 infinitely far past it."""
+    if ratio.value is None:
+        return Estimate(None, reason=ratio.reason)
+    r = max(ratio.value, 0.0)
+    return Estimate(100 * r / (1 + r), error=100 * (ratio.error or 0.0) / (1 + r) ** 2)

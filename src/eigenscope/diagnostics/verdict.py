@@ -1,0 +1,53 @@
+"""Where on the landscape the parameters stand: the second-derivative test, with its doubts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`minimum`, `saddle`, `plateau`, `not_converged` or `unresolved`, and why in a sentence."""
+
+    name: str
+    reason: str
+
+
+def verdict(
+    *,
+    loss: float,
+    gradient_norm: float,
+    radius: float,
+    lambda_min: float,
+    lambda_min_error: float,
+    floor: float,
+    negative_count: int,
+    flat_share: float | None,
+    gradient_tolerance: float = 1e-3,
+) -> Verdict:
+    """Judge a point from its gradient and its spectrum.
+
+    The gradient is small where one best step along it would lower the loss by less than `gradient_tolerance` of the
+    loss: ‖g‖²/(2ε) ≤ tolerance · |loss|, which has no unit and does not change if the loss is rescaled.
+    """
+    gain = gradient_norm**2 / (2 * radius) if radius > 0 else (0.0 if gradient_norm == 0 else float("inf"))
+    if gain > gradient_tolerance * abs(loss):
+        also = f", and {negative_count} directions of negative curvature lie open" if negative_count else ""
+        share = f"{gain / abs(loss):.2%} of the loss" if loss else "a loss of 0"
+        return Verdict("not_converged", f"the gradient still promises {share} in one step{also}")
+    if negative_count:
+        plural = "direction" if negative_count == 1 else "directions"
+        return Verdict("saddle", f"the gradient vanishes, but the loss falls along {negative_count} certified {plural}")
+    if lambda_min - lambda_min_error < -floor:
+        return Verdict(
+            "unresolved",
+            f"the gradient vanishes, but λmin = {lambda_min:.2g} ± {lambda_min_error:.1g} could be negative: "
+            "allow more products",
+        )
+    if flat_share is not None and flat_share >= 0.5:
+        return Verdict(
+            "plateau",
+            f"the gradient vanishes and {flat_share:.0%} of the directions are flat at this resolution: "
+            "a degenerate minimum or a plateau, which second derivatives can't tell apart",
+        )
+    return Verdict("minimum", "the gradient vanishes and no direction curves downward at this resolution")
