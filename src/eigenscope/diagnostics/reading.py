@@ -93,9 +93,26 @@ class CurvatureReading:
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     def __str__(self) -> str:
-        from eigenscope.reports.text import curvature_text
+        kappa = self.condition_number
+        count = self.negative_count_estimate
+        lines = {
+            "loss": f"{self.loss:.4g}   gradient norm {self.gradient_norm:.3g}   ({self.probe_samples:,} probe samples)",
+            "λmax": f"{self.lambda_max}   λmin {self.lambda_min}",
+            "κ": f"{kappa}   λmax/mean|λ| {self.condition_mean}",
+            "negative": f"{self.negative_count_certified} certified   {_count(count)}",
+            "trace": f"{self.trace}",
+            "sharpness": f"{self.sharpness_score}   (stability ratio {self.stability_ratio})",
+            "verdict": f"{self.verdict}: {self.verdict_reason}",
+            "cost": f"{self.num_matvecs} products, {self.cost_in_gradients:.0f} gradients, {self.seconds:.2g} s "
+            f"({self.method})",
+        }
+        return "\n".join([f"{name:10} {text}" for name, text in lines.items()] + [f"note       {n}" for n in self.notes])
 
-        return curvature_text(self)
+
+def _count(count: CountEstimate) -> str:
+    if count.value is None:
+        return count.reason or ""
+    return f"estimated {count.value:.3g} ± {count.standard_error:.2g}{'' if count.resolved else ' (not resolved)'}"
 
 
 def _plain(value: object) -> object:

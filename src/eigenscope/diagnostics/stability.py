@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from eigenscope.diagnostics.estimate import Estimate
+from eigenscope.operators.space import accumulation_dtype
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def stability_edge(optimizer: torch.optim.Optimizer | None, parameters: Sequence
     if len(plain) == 1 and not any(isinstance(v, Tensor) for v in values):
         return Edge(name, scale=plain.pop())
     parts = [
-        v.detach().reshape(-1).double() if isinstance(v, Tensor) else p.new_full((p.numel(),), v, dtype=torch.double)
+        v.detach().reshape(-1) if isinstance(v, Tensor) else p.new_full((p.numel(),), v, dtype=accumulation_dtype(p.device))
         for v, p in zip(values, parameters, strict=True)
     ]
     return Edge(name, scales=torch.cat(parts))
@@ -65,15 +66,14 @@ def _sgd(group: Mapping[str, Any], _state: Mapping[str, Any]) -> float:
 
 
 def _adam(group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor | None:
-    """η(1 − β₁)/(2 + 2β₁) · P⁻¹, P = (1 − β₁ᵗ)(√(v/(1 − β₂ᵗ)) + ϵ), elementwise."""
+    """η(1 − β₁)/(2 + 2β₁) · P⁻¹, P = (1 − β₁ᵗ)(√(v/(1 − β₂ᵗ)) + ϵ), elementwise; 0 for entries without gradient."""
     square = state.get("max_exp_avg_sq", state.get("exp_avg_sq"))
     if square is None:
         return None
     beta1, beta2 = (float(b) for b in group["betas"])
     steps = float(state["step"])
     bias1, bias2 = 1 - beta1**steps, 1 - beta2**steps
-    preconditioner = bias1 * ((square.double() / bias2).sqrt() + float(group["eps"]))
-    return float(group["lr"]) * (1 - beta1) / (2 + 2 * beta1) / preconditioner
+    return float(group["lr"]) * (1 - beta1) / (2 + 2 * beta1) / bias1 * _inverse_root(square / bias2, group)
 
 
 def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor | None:
@@ -83,7 +83,18 @@ def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor | Non
     if group.get("centered"):
         square = square - state["grad_avg"] ** 2
     beta = float(group.get("momentum", 0.0))
-    return float(group["lr"]) / (2 + 2 * beta) / (square.double().clamp(min=0).sqrt() + float(group["eps"]))
+    return float(group["lr"]) / (2 + 2 * beta) * _inverse_root(square, group)
+
+
+def _inverse_root(square: Tensor, group: Mapping[str, Any]) -> Tensor:
+    """1/(√v + ϵ), and 0 where √v ≤ 10 ϵ: there the optimizer has seen rounding noise, never a gradient.
+
+    A bias in front of a batch norm is such a parameter: training can't feel it, but in evaluation mode it has a
+    curvature, and dividing that by ϵ would claim instability where nothing moves.
+    """
+    epsilon = float(group["eps"])
+    root = square.to(accumulation_dtype(square.device)).clamp(min=0).sqrt()
+    return torch.where(root > 10 * epsilon, 1 / (root + epsilon), torch.zeros_like(root))
 
 
 _RULES = {"SGD": _sgd, "Adam": _adam, "AdamW": _adam, "RMSprop": _rmsprop}

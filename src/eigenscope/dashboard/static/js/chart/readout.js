@@ -1,0 +1,54 @@
+// The line over a chart: its legend, with the values under the cursor, or the latest where there is no cursor.
+
+import { h, setAttribute, setText } from "../dom.js";
+import { count, withError } from "../format.js";
+import { term } from "../ui/definitions.js";
+
+/** @typedef {import("./data.js").Line} Line */
+/** @typedef {import("../run.js").Run} Run */
+
+/** @param {"a"|"b"} which @param {boolean} [side] @returns {HTMLElement} the look of a line */
+export function swatch(which, side = false) {
+  return h("i", { class: "swatch", "data-run": which, "data-side": side, "aria-hidden": "true" });
+}
+
+export class Readout {
+  /** @param {Line[]} lines */
+  constructor(lines) {
+    this.lines = lines;
+    this.step = h("span", { class: "at" });
+    /** @type {HTMLElement[][]} a value for each line and run */
+    this.values = lines.map(() => [h("span", { class: "v" }), h("span", { class: "v" })]);
+    this.second = /** @type {HTMLElement[]} */ ([]);
+    this.root = h("figcaption", { class: "readout" }, ...lines.map((line, i) => this.entry(line, i)), this.step);
+  }
+
+  /** @param {Line} line @param {number} i */
+  entry(line, i) {
+    const [a, b] = /** @type {[HTMLElement, HTMLElement]} */ (this.values[i]);
+    const second = h("span", { class: "second", hidden: true }, swatch("b", line.side), b);
+    this.second.push(second);
+    return h("span", { class: "entry" }, swatch("a", line.side), term(line.metric, line.label), a, second);
+  }
+
+  /** @param {Run[]} runs @param {number|null} at the step under the cursor; null for the latest */
+  show(runs, at) {
+    let where = -Infinity;
+    this.lines.forEach((line, i) => {
+      setAttribute(/** @type {HTMLElement} */ (this.second[i]), "hidden", runs.length > 1 ? null : "");
+      runs.forEach((run, r) => {
+        const track = run.track(line.metric);
+        const index = at === null ? track.length - 1 : track.nearest(at);
+        if (r === 0 && index >= 0) where = Math.max(where, track.steps[index] ?? 0);
+        const node = this.values[i]?.[r];
+        if (node) setText(node, index < 0 ? "—" : withError(track.values[index], noError(track.errors[index])));
+      });
+    });
+    setText(this.step, Number.isFinite(where) ? `${at === null ? "latest, step" : "step"} ${count(where)}` : "");
+  }
+}
+
+/** @param {number|undefined} error @returns {number|null} */
+export function noError(error) {
+  return error === undefined || Number.isNaN(error) ? null : error;
+}

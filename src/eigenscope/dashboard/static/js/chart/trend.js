@@ -1,0 +1,213 @@
+// A metric (or two) over the steps, of one run or two, with error bands and nothing smoothed.
+
+import uPlot from "../../vendor/uplot/uPlot.esm.js";
+import { changes, h, setAttribute } from "../dom.js";
+import { count, number } from "../format.js";
+import { asinh, linear, log, padded } from "../scales.js";
+import { palette } from "../theme.js";
+import { bounds, columns, needsAsinh } from "./data.js";
+import { alertLines, crosses, references, washes } from "./marks.js";
+import { cursor, fitted, keys, selected, stepAxis, valueAxis, wheelAndTouch } from "./plot.js";
+import { Readout } from "./readout.js";
+import { trendTable } from "./table.js";
+
+/** @typedef {import("../types.js").App} App */
+/** @typedef {import("./data.js").Line} Line */
+/** @typedef {import("./data.js").Columns} Columns */
+
+/** @typedef {{title: string, lines: Line[], scale: "log"|"asinh"|"count"|"score", threshold?: () => number,
+ *   marks?: import("./marks.js").Mark[], alerts?: (alert: import("../types.js").Alert) => boolean,
+ *   stepLabels?: boolean, onCursor?: (step: number|null, reach: number) => void}} TrendOptions: `threshold` of the asinh
+ *  axis, in its unit; `reach` is how many steps six pixels are */
+
+export class Trend {
+  /** @param {import("../types.js").Shell} shell @param {App} app @param {TrendOptions} options */
+  constructor(shell, app, options) {
+    this.app = app;
+    this.options = options;
+    /** @type {uPlot|null} */ this.plot = null;
+    /** @type {Columns[]} */ this.columns = [];
+    this.scale = linear;
+    this.tables = false;
+    this.readout = new Readout(options.lines);
+    this.host = h("div", { class: "plot", tabindex: "0", role: "img", "aria-label": options.title });
+    this.table = h("div", { class: "table", tabindex: "0", hidden: true, role: "region", "aria-label": `${options.title}: table` });
+    shell.body.append(h("figure", { class: "chart" }, this.readout.root, this.host, this.table));
+    shell.onTables.push((tables) => this.showTables(tables));
+    this.gestures = gesturesOf(app);
+    keys(this.host, () => this.plot, this.gestures);
+    fitted(this.host, () => this.plot);
+    this.dataChanged = changes();
+    this.viewChanged = changes();
+    this.shapeChanged = changes();
+  }
+
+  /** @param {boolean} tables */
+  showTables(tables) {
+    this.tables = tables;
+    this.host.hidden = tables;
+    this.table.hidden = !tables;
+    if (tables) this.drawTable();
+  }
+
+  draw() {
+    const runs = this.app.shown();
+    const { min, max } = this.app.view();
+    const versions = runs.flatMap((run) => [run, run.seen.series, run.seen.alerts]);
+    const data = this.dataChanged(...versions, this.app.theme);
+    const view = this.viewChanged(min, max);
+    if (!data && !view) return;
+    if (data) this.columns = this.collect(runs);
+    const scale = this.chooseScale();
+    if (this.shapeChanged(scale.key, runs.length)) this.build(scale, runs.length);
+    if (data) this.plot?.setData(this.aligned(), false);
+    this.plot?.batch(() => this.plot?.setScale("x", { min, max }));
+    this.report(runs);
+  }
+
+  /** @param {import("../run.js").Run[]} runs */
+  report(runs) {
+    this.readout.show(runs, this.cursorStep());
+    setAttribute(this.host, "aria-label", this.summary());
+    if (this.tables) this.drawTable();
+  }
+
+  drawTable() {
+    const { title, lines } = this.options;
+    this.table.replaceChildren(trendTable(title, this.app.shown(), lines, this.app.view()));
+  }
+
+  onCursor() {
+    const step = this.cursorStep();
+    const { min, max } = this.app.view();
+    this.readout.show(this.app.shown(), step);
+    this.options.onCursor?.(step, ((max - min) * 6) / (this.host.clientWidth || 1));
+  }
+
+  /** @returns {number|null} */
+  cursorStep() {
+    const left = this.plot?.cursor.left ?? -1;
+    return left >= 0 && this.plot ? this.plot.posToVal(left, "x") : null;
+  }
+
+  /** @param {import("../run.js").Run[]} runs @returns {Columns[]} run by run, line by line */
+  collect(runs) {
+    return runs.flatMap((run) =>
+      this.options.lines.map((line) => columns(run.track(line.metric), line.breaks ? run.track(line.breaks) : null)),
+    );
+  }
+
+  chooseScale() {
+    const { scale, threshold } = this.options;
+    if (scale === "score") return linear;
+    if (scale === "count") return asinh(1);
+    if (scale === "asinh") return asinh(threshold?.() ?? 1);
+    const least = needsAsinh(this.columns);
+    return least === null ? log : asinh(least);
+  }
+
+  /** @returns {uPlot.AlignedData} the columns on common steps: undefined where a line has no point, null where it is broken */
+  aligned() {
+    const tables = this.columns.map((c) => /** @type {uPlot.AlignedData} */ ([c.steps, c.low, c.value, c.high]));
+    return tables.some((t) => t[0].length) ? uPlot.join(tables) : /** @type {any} */ ([[], ...tables.flatMap(() => [[], [], []])]);
+  }
+
+  /** @param {import("../scales.js").Scale} scale @param {number} runs */
+  build(scale, runs) {
+    this.plot?.destroy();
+    this.scale = scale;
+    const { lines, stepLabels = true } = this.options;
+    const looks = [...Array(runs).keys()].flatMap((run) => lines.map((line) => ({ run, line })));
+    this.plot = new uPlot({
+      width: this.host.clientWidth || 300,
+      height: this.host.clientHeight || 130,
+      padding: [6, 10, 0, 0],
+      legend: { show: false },
+      scales: { x: { time: false }, y: { distr: 100, fwd: scale.forward, bwd: scale.backward, range: () => this.range() } },
+      axes: [stepAxis(stepLabels), valueAxis(() => this.scale)],
+      series: [{}, ...looks.flatMap(({ run, line }) => seriesOf(run, line))],
+      bands: looks.map(({ run }, i) => ({ series: [3 * i + 3, 3 * i + 1], fill: () => palette[run ? "run-b-band" : "run-a-band"] })),
+      cursor: cursor(this.gestures, "steps"),
+      hooks: {
+        setCursor: [() => this.onCursor()],
+        setSelect: [(u) => selected(u, this.gestures)],
+        drawAxes: [(u) => washes(u, this.options.marks ?? [])],
+        draw: [(u) => this.drawMarks(u)],
+      },
+    }, this.aligned(), this.host);
+    wheelAndTouch(this.plot, this.gestures);
+  }
+
+  /** @param {uPlot} u */
+  drawMarks(u) {
+    const { marks = [], alerts } = this.options;
+    const [run] = this.app.shown();
+    references(u, marks);
+    if (run && alerts) alertLines(u, run.history.filter(alerts));
+    if (run) crosses(u, this.oddPoints(run));
+  }
+
+  /** @param {import("../run.js").Run} run @returns {{step: number, value: number}[]} */
+  oddPoints(run) {
+    return this.options.lines.flatMap(({ metric }) => {
+      const { steps, values } = run.track(metric);
+      return values.flatMap((value, i) => (Number.isFinite(value) ? [] : [{ step: steps[i] ?? 0, value }]));
+    });
+  }
+
+  /** @returns {[number, number]} of the value axis */
+  range() {
+    if (this.options.scale === "score") return [0, 100];
+    const found = bounds(this.columns, this.app.view(), this.scale === log);
+    if (!found) return this.scale === log ? [0.1, 10] : [-1, 1];
+    const [low, high] = padded(this.scale, found[0], found[1], this.options.scale === "log" ? 0.3 : 0.8);
+    return this.options.scale === "count" ? [Math.max(low, -0.3), high] : [low, high];
+  }
+
+  /** @returns {string} the chart in words */
+  summary() {
+    const [run] = this.app.shown();
+    const parts = this.options.lines.map(({ metric, label }) => {
+      const { steps, values, length } = run?.track(metric) ?? { steps: [], values: [], length: 0 };
+      if (!length) return `${label}: no values yet`;
+      return `${label}: ${number(values[0])} at step ${count(steps[0])}, ${number(values[length - 1])} at step ${count(steps[length - 1])}`;
+    });
+    return `${this.options.title}. ${parts.join(". ")}.`;
+  }
+}
+
+/** @param {App} app @returns {import("./plot.js").Gestures} on the steps that all trends share */
+function gesturesOf(app) {
+  return {
+    zoomTo: (min, max) => app.look({ min, max }),
+    panBy: (share) => app.pan(share),
+    zoomBy: (factor, at) => app.zoom(factor, at),
+    reset: () => app.look(null),
+  };
+}
+
+/** @param {number} run @param {Line} line @returns {uPlot.Series[]} the lower edge of the band, the line, the upper edge */
+function seriesOf(run, line) {
+  const paths = line.stepped ? uPlot.paths.stepped?.({ align: 1 }) : uPlot.paths.linear?.();
+  const edge = { auto: false, stroke: "transparent", width: 0, points: { show: false }, ...(paths && { paths }) };
+  const stroke = () => palette[run ? "run-b" : line.side ? "ink-3" : "run-a"];
+  const dash = [[], [2, 3], [7, 4], [2, 4]][run * 2 + (line.side ? 1 : 0)] ?? [];
+  const points = { show: fewPoints, filter: lonePoints, size: 4, width: 1, fill: stroke, dash: [] };
+  return [edge, { auto: false, stroke, width: line.side ? 1.25 : 1.5, dash, points, ...(paths && { paths }) }, edge];
+}
+
+/** @param {uPlot} u @param {number} series @param {number} from @param {number} to @returns {boolean} room for a dot at each point */
+function fewPoints(u, series, from, to) {
+  let points = 0;
+  const values = u.data[series] ?? [];
+  for (let i = from; i <= to; i++) if (typeof values[i] === "number") points += 1;
+  return points < u.over.clientWidth / 12;
+}
+
+/** @param {uPlot} u @param {number} series @param {boolean} shown @returns {number[]|null} points without a neighbour: no line shows them */
+function lonePoints(u, series, shown) {
+  if (shown) return null;
+  const values = u.data[series] ?? [];
+  const known = [...values.keys()].filter((i) => values[i] !== undefined);
+  return known.filter((i, k) => values[i] !== null && values[known[k - 1] ?? -1] == null && values[known[k + 1] ?? -1] == null);
+}

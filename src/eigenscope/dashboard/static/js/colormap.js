@@ -1,0 +1,49 @@
+// One hue from the panel's own colour to its opposite, even steps of lightness in OKLab: order is seen, in print and by
+// every kind of colour vision, and nothing in it looks like a state.
+
+import { isDark } from "./theme.js";
+
+const LEVELS = 256;
+
+/** @param {number} l @param {number} c @param {number} hue degrees @returns {[number, number, number]} sRGB, 0 to 255 */
+export function oklch(l, c, hue) {
+  const a = c * Math.cos((hue * Math.PI) / 180);
+  const b = c * Math.sin((hue * Math.PI) / 180);
+  const long = (l + 0.3963377774 * a + 0.2158037573 * b) ** 3;
+  const medium = (l - 0.1055613458 * a - 0.0638541728 * b) ** 3;
+  const short = (l - 0.0894841775 * a - 1.291485548 * b) ** 3;
+  return [
+    channel(4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short),
+    channel(-1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short),
+    channel(-0.0041960863 * long - 0.7034186147 * medium + 1.707614701 * short),
+  ];
+}
+
+/** @param {number} light linear @returns {number} */
+function channel(light) {
+  const x = Math.min(1, Math.max(0, light));
+  return Math.round(255 * (x <= 0.0031308 ? 12.92 * x : 1.055 * x ** (1 / 2.4) - 0.055));
+}
+
+/** @param {boolean} dark @returns {Uint32Array} one packed pixel a level, the lowest first */
+export function ramp(dark = isDark()) {
+  const pixels = new Uint32Array(LEVELS);
+  for (let i = 0; i < LEVELS; i++) {
+    const t = i / (LEVELS - 1);
+    const lightness = dark ? 0.215 + 0.745 * t : 0.985 - 0.745 * t;
+    const [r, g, b] = oklch(lightness, 0.015 + 0.115 * Math.sin(Math.PI * t ** 0.9), 255 + 20 * t);
+    pixels[i] = (255 << 24) | (b << 16) | (g << 8) | r;
+  }
+  return pixels;
+}
+
+/** @param {HTMLCanvasElement} canvas Paint the legend: the ramp from left to right. */
+export function paintRamp(canvas) {
+  const context = canvas.getContext("2d");
+  if (!context) return;
+  canvas.width = LEVELS;
+  canvas.height = 1;
+  const image = context.createImageData(LEVELS, 1);
+  new Uint32Array(image.data.buffer).set(ramp());
+  context.putImageData(image, 0, 0);
+}

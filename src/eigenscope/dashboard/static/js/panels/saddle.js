@@ -1,0 +1,80 @@
+// Saddle detector: is "converged" true, or is the gradient zero on a ridge?
+
+import { Trend } from "../chart/trend.js";
+import { changes } from "../dom.js";
+import { count, number, withError } from "../format.js";
+import { asEstimate } from "../ui/figure.js";
+
+/** @type {Record<string, [level: string, text: string]>} */
+const VERDICTS = {
+  minimum: ["ok", "at a minimum"],
+  saddle: ["critical", "at a saddle"],
+  plateau: ["warning", "on a plateau"],
+  not_converged: ["none", "not converged"],
+  unresolved: ["warning", "unresolved"],
+};
+
+/** @type {import("../types.js").Panel} */
+export const saddle = {
+  name: "saddle",
+  title: "Saddle detector",
+  place: 3,
+  metrics: ["negative_count_certified", "negative_count_estimate"],
+  mount(shell, app) {
+    const certified = shell.figure("negative_count_certified", "negative, certified", true);
+    const estimate = shell.figure("negative_count_estimate", "negative, estimated", true);
+    const lambda = shell.figure("lambda_min", "λmin");
+    const gradient = shell.figure("gradient_norm", "gradient norm");
+    const escape = shell.figure("escape", "escape direction");
+    const trend = new Trend(shell, app, {
+      title: "Negative eigenvalues",
+      scale: "count",
+      lines: [
+        { metric: "negative_count_certified", label: "certified", stepped: true },
+        { metric: "negative_count_estimate", label: "estimated", side: true },
+      ],
+      alerts: (alert) => alert.panel === "saddle",
+    });
+    const changed = changes();
+    return {
+      draw() {
+        trend.draw();
+        const run = app.primary;
+        if (!changed(run, run?.seen.reading, run?.seen.alerts)) return;
+        const reading = run?.reading;
+        const [level, text] = VERDICTS[String(reading?.verdict)] ?? ["none", "no reading yet"];
+        const worst = run?.active("saddle")[0];
+        shell.state(worst?.level ?? level, text);
+        const proven = /** @type {number|null|undefined} */ (reading?.negative_count_certified);
+        certified.show(proven === null || proven === undefined ? missing : { text: count(proven), note: "proven lower bound" });
+        const guess = asEstimate(reading?.negative_count_estimate);
+        estimate.estimate(guess, "not measured", guess.value === null ? {} : { note: guess.resolved === false ? "not resolved: half the steps disagree" : "" });
+        lambda.estimate(/** @type {any} */ (reading?.lambda_min), "not measured", { note: sampling(reading?.lambda_min) });
+        gradient.estimate(/** @type {any} */ (reading?.gradient_norm));
+        showEscape(escape, reading);
+        const why = String(reading?.verdict_reason ?? "");
+        shell.say(why ? `${why.charAt(0).toUpperCase()}${why.slice(1)}.`.replace("..", ".") : "");
+      },
+    };
+  },
+};
+
+const missing = { text: "not measured", missing: true };
+
+/** @param {unknown} estimate @returns {string} how much the probe's size adds to the error */
+export function sampling(estimate) {
+  const { sampling_error } = asEstimate(estimate);
+  return sampling_error === null || sampling_error === undefined ? "" : `± ${number(sampling_error, 2)} by the probe`;
+}
+
+/** @param {import("../ui/figure.js").Figure} figure @param {import("../types.js").Reading|null|undefined} reading */
+function showEscape(figure, reading) {
+  const found = /** @type {import("../types.js").Escape|null|undefined} */ (reading?.escape);
+  if (!reading) return figure.show(missing);
+  if (!found) return figure.show({ text: "none: no certified negative curvature at this check", missing: true });
+  const sign = found.sign < 0 ? "−" : "+";
+  figure.show({
+    text: `loss −${withError(found.measured, null)}`,
+    note: `measured; predicted −${number(found.predicted)}, ${sign}${number(found.step, 2)} along v of λmin`,
+  });
+}

@@ -1,0 +1,90 @@
+// Sharpness: how far the step is from the edge of stability, 0 to 100.
+
+import { Trend } from "../chart/trend.js";
+import { changes, h, setAttribute, setText } from "../dom.js";
+import { number } from "../format.js";
+import { asEstimate } from "../ui/figure.js";
+
+const EDGE = 50;
+
+/** @type {import("../types.js").Panel} */
+export const sharpness = {
+  name: "sharpness",
+  title: "Sharpness",
+  place: 5,
+  metrics: ["sharpness_score"],
+  mount(shell, app) {
+    const score = shell.figure("sharpness_score", "score", true);
+    const ratio = shell.figure("stability_ratio", "curvature ÷ threshold", true);
+    const formula = shell.figure("stability_ratio", "formula");
+    const gauge = makeGauge();
+    shell.body.append(gauge.root);
+    const trend = new Trend(shell, app, {
+      title: "Sharpness",
+      scale: "score",
+      lines: [{ metric: "sharpness_score", label: "score" }],
+      marks: [{ value: () => EDGE, label: "edge of stability", level: "critical", wash: true }],
+      alerts: (alert) => alert.panel === "sharpness",
+    });
+    shell.say("It speaks of the stability of this step size. The evidence that flat minima generalize better is mixed.");
+    const changed = changes();
+    return {
+      draw() {
+        trend.draw();
+        const run = app.primary;
+        if (!changed(run, run?.seen.reading, run?.seen.alerts)) return;
+        const reading = run?.reading;
+        const r = asEstimate(reading?.stability_ratio);
+        shell.stateFromAlerts(run, "sharpness");
+        score.estimate(/** @type {any} */ (reading?.sharpness_score), r.reason ?? "not measured", { unit: asEstimate(reading?.sharpness_score).value === null ? "" : "/ 100" });
+        ratio.estimate({ ...r, reason: null }, r.reason ?? "not measured", r.value === null ? {} : { unit: "×", note: apart(r.value) });
+        formula.show(formulaOf(/** @type {any} */ (reading)?.optimizer ?? r.optimizer ?? null, String(run?.info?.config.optimizer ?? "")));
+        gauge.show(asEstimate(reading?.sharpness_score));
+      },
+    };
+  },
+};
+
+/** @param {number} ratio @returns {string} */
+function apart(ratio) {
+  return ratio > 1 ? "past the edge" : `${number(1 / ratio, 3)}× below the edge`;
+}
+
+/**
+ * The threshold that the ratio divides by, for the optimizer at hand.
+ * @param {string|null} optimizer its class
+ * @param {string} settings as the run's configuration has them
+ * @returns {import("../ui/figure.js").Shown}
+ */
+export function formulaOf(optimizer, settings) {
+  if (!optimizer || optimizer === "none") return { text: "needs an optimizer", missing: true };
+  const momentum = Number(/momentum=([\d.eE+-]+)/.exec(settings)?.[1] ?? 0) > 0;
+  const nesterov = momentum && /nesterov(?:=True)?(?!=)/.test(settings);
+  if (/adam/i.test(optimizer)) return { text: "λ₁(P⁻¹H)·η·(1−β₁) ÷ (2+2β₁)", note: optimizer };
+  if (/rmsprop/i.test(optimizer)) return { text: "λ₁(P⁻¹H)·η ÷ (2+2β)", note: optimizer };
+  if (nesterov) return { text: "λmax·η·(1+2β) ÷ (2+2β)", note: `${optimizer}, Nesterov` };
+  if (momentum) return { text: "λmax·η ÷ (2+2β)", note: `${optimizer}, heavy ball` };
+  return { text: "λmax·η ÷ 2", note: optimizer };
+}
+
+/** A bar from 0 to 100: the needle, its error, and the edge in the middle. */
+function makeGauge() {
+  const needle = h("i", { class: "needle" });
+  const whisker = h("i", { class: "whisker" });
+  const track = h("div", { class: "track" }, h("i", { class: "past" }), h("i", { class: "edge" }), whisker, needle);
+  const marks = h("div", { class: "gauge-labels", "aria-hidden": "true" }, h("span", { text: "0 flat" }), h("span", { text: "50 edge of stability" }), h("span", { text: "100" }));
+  const root = h("div", { class: "gauge", role: "meter", "aria-label": "Sharpness score", "aria-valuemin": 0, "aria-valuemax": 100 }, track, marks);
+  /** @param {import("../types.js").Estimate} estimate */
+  const show = ({ value, error }) => {
+    needle.hidden = whisker.hidden = value === null;
+    setAttribute(root, "aria-valuenow", value === null ? null : value.toFixed(1));
+    setAttribute(root, "aria-valuetext", value === null ? "not measured" : `${number(value, 3)} of 100, ${value > EDGE ? "past" : "below"} the edge of stability`);
+    if (value === null) return;
+    const spread = Math.min(error ?? 0, 100);
+    needle.style.left = `${value}%`;
+    whisker.style.left = `${Math.max(0, value - spread)}%`;
+    whisker.style.width = `${Math.min(100, value + spread) - Math.max(0, value - spread)}%`;
+  };
+  setText(needle, "");
+  return { root, show };
+}

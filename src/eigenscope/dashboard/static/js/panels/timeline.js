@@ -1,0 +1,62 @@
+// Loss, gradient norm and step size over one axis of steps; every alert is marked on it.
+
+import { Trend } from "../chart/trend.js";
+import { changes, h, setText } from "../dom.js";
+import { count } from "../format.js";
+import { sign } from "../ui/shell.js";
+
+/** @type {{metric: string, label: string}[]} */
+const LINES = [
+  { metric: "loss", label: "loss" },
+  { metric: "gradient_norm", label: "gradient norm" },
+  { metric: "learning_rate", label: "learning rate" },
+];
+
+/** @type {import("../types.js").Panel} */
+export const timeline = {
+  name: "timeline",
+  title: "Loss, gradient norm, learning rate",
+  place: 9,
+  wide: true,
+  metrics: LINES.map((line) => line.metric),
+  mount(shell, app) {
+    const range = h("span", { class: "span" });
+    shell.aside.append(range, ...controls(app));
+    const trends = LINES.map((line, i) => new Trend(shell, app, {
+      title: line.label, scale: "log", lines: [line], alerts: () => true, stepLabels: i === LINES.length - 1,
+      onCursor: (step, reach) => sayNearest(step, reach),
+    }));
+    const sayNearest = (/** @type {number|null} */ step, /** @type {number} */ reach) => {
+      const marked = app.primary?.history ?? [];
+      const near = step === null ? undefined : marked.findLast((alert) => Math.abs(alert.step - step) <= reach);
+      shell.say(near ? `${sign(near.level)} step ${count(near.step)}: ${near.message}` : hint);
+    };
+    const hint = "Drag to zoom, Shift and drag to pan, double-click for the whole run. Coloured lines are alerts.";
+    shell.say(hint);
+    shell.state("none", "");
+    const changed = changes();
+    return {
+      draw() {
+        for (const trend of trends) trend.draw();
+        const { min, max } = app.view();
+        if (changed(min, max)) setText(range, `steps ${count(Math.max(0, Math.ceil(min)))} – ${count(Math.floor(max))}`);
+        for (const button of shell.aside.querySelectorAll("button")) button.disabled = app.window === null && button.dataset.needs === "window";
+      },
+    };
+  },
+};
+
+/** @param {import("../types.js").App} app @returns {HTMLElement[]} the window of steps by button: for touch and keyboard */
+function controls(app) {
+  /** @type {[string, string, boolean, () => void][]} */
+  const buttons = [
+    ["‹", "Earlier steps", true, () => app.pan(-0.5)],
+    ["›", "Later steps", true, () => app.pan(0.5)],
+    ["−", "Zoom out", true, () => app.zoom(2)],
+    ["+", "Zoom in", false, () => app.zoom(0.5)],
+    ["Whole run", "Show the whole run", true, () => app.look(null)],
+  ];
+  return buttons.map(([text, label, needs, act]) =>
+    h("button", { type: "button", class: "quiet", text, "aria-label": label, title: label, "data-needs": needs ? "window" : null, on: { click: act } }),
+  );
+}

@@ -1,0 +1,183 @@
+// One run as the page knows it: read from the server, then kept current by its messages.
+
+import { api } from "./api.js";
+import { Track } from "./track.js";
+
+/** @typedef {import("./types.js").Alert} Alert */
+/** @typedef {import("./types.js").Span} Span */
+
+const RANK = { ok: 0, warning: 1, critical: 2 };
+const MOST_DENSITIES = 400;
+const MOST_TRANSITIONS = 400;
+const EXACT = 500; // a series with fewer points than this was not decimated
+
+/** @param {Alert} a @param {Alert} b @returns {number} the worst first, among equals the newest */
+export function worseFirst(a, b) {
+  return RANK[b.level] - RANK[a.level] || b.step - a.step;
+}
+
+export class Run {
+  /** @param {string} id @param {string[]} metrics the series that the page's panels draw */
+  constructor(id, metrics) {
+    this.id = id;
+    this.metrics = metrics;
+    /** @type {import("./types.js").RunInfo|null} null until the server has answered */ this.info = null;
+    /** @type {string|null} why it can't be shown */ this.problem = null;
+    /** @type {Map<string, Track>} the whole run, decimated */ this.tracks = new Map();
+    /** @type {{span: Span, tracks: Map<string, Track>}|null} the window that is looked at */ this.detail = null;
+    /** @type {import("./types.js").Density[]} */ this.densities = [];
+    /** @type {Alert[]} transitions, the newest last */ this.history = [];
+    /** @type {Map<string, Alert>} the active alert of each rule */ this.standing = new Map();
+    /** Counters that say what changed since a part last drew. */
+    this.seen = { series: 0, reading: 0, densities: 0, alerts: 0 };
+    /** @type {import("./types.js").Message[]|null} what arrives while the run is being read */ this.waiting = null;
+    /** @type {AbortController|null} */ this.refining = null;
+  }
+
+  get reading() {
+    return this.info?.reading ?? null;
+  }
+
+  get name() {
+    return this.info?.name ?? this.id;
+  }
+
+  /** Read the run from the server; what arrives meanwhile is applied after it. */
+  async load() {
+    if (this.waiting) return;
+    this.waiting = [];
+    try {
+      const info = await api.run(this.id);
+      const names = this.metrics.filter((name) => info.names.includes(name));
+      const [series, densities] = await Promise.all([
+        names.length ? api.series(this.id, names, null) : {},
+        api.densities(this.id),
+      ]);
+      this.take(info, series, densities);
+    } catch (error) {
+      this.problem = error instanceof Error ? error.message : String(error);
+    }
+    const waited = this.waiting ?? [];
+    this.waiting = null;
+    for (const message of waited) this.apply(message);
+  }
+
+  /**
+   * @param {import("./types.js").RunInfo} info
+   * @param {Record<string, import("./types.js").Points>} series
+   * @param {import("./types.js").Density[]} densities
+   */
+  take(info, series, densities) {
+    this.problem = null;
+    this.info = info;
+    this.tracks = new Map(Object.entries(series).map(([name, points]) => [name, new Track(points)]));
+    this.detail = null;
+    this.densities = densities;
+    this.history = [...info.history].sort((a, b) => a.step - b.step || (a.id ?? 0) - (b.id ?? 0));
+    this.standing = new Map(info.alerts.map((alert) => [alert.rule, alert]));
+    for (const key of /** @type {const} */ (["series", "reading", "densities", "alerts"])) this.seen[key] += 1;
+  }
+
+  /** @param {import("./types.js").Message} message */
+  apply(message) {
+    if (this.waiting) this.waiting.push(message);
+    else if (!this.info) return;
+    else if (message.type === "scalars") this.takeRows(message.rows);
+    else if (message.type === "reading") this.takeReading(message.reading);
+    else if (message.type === "alert") this.takeAlert(message.alert);
+    else if (message.type === "status") {
+      const { status, last_step, measuring_share } = message;
+      Object.assign(this.info, { status, last_step, measuring_share });
+    }
+  }
+
+  /** @param {Record<string, import("./types.js").Row[]>} rows */
+  takeRows(rows) {
+    for (const [name, points] of Object.entries(rows)) {
+      if (!this.metrics.includes(name)) continue;
+      const track = this.tracks.get(name) ?? new Track();
+      this.tracks.set(name, track);
+      for (const [step, value, error] of points) track.put(step, value, error);
+    }
+    this.seen.series += 1;
+    if ([...this.tracks.values()].some((track) => track.crowded)) void this.load();
+  }
+
+  /** @param {import("./types.js").Reading} reading */
+  takeReading(reading) {
+    if (!this.info) return;
+    const density = /** @type {import("./types.js").Density|null|undefined} */ (reading.density);
+    this.info.reading = reading;
+    this.seen.reading += 1;
+    if (!density?.grid || this.densities.some((d) => d.step === density.step)) return;
+    this.densities.push({ ...density, step: density.step ?? reading.step });
+    if (this.densities.length > MOST_DENSITIES) this.densities = this.densities.filter((_, i) => i % 2 === 1);
+    this.seen.densities += 1;
+  }
+
+  /** @param {Alert} alert */
+  takeAlert(alert) {
+    if (alert.id !== undefined && this.history.some((known) => known.id === alert.id)) return;
+    this.history = [...this.history, alert].slice(-MOST_TRANSITIONS);
+    if (alert.level === "ok") this.standing.delete(alert.rule);
+    else this.standing.set(alert.rule, alert);
+    this.seen.alerts += 1;
+  }
+
+  /** @param {string} [panel] @returns {Alert[]} the active alerts, of one panel where it is named; the worst first */
+  active(panel) {
+    return [...this.standing.values()].filter((a) => !panel || a.panel === panel).sort(worseFirst);
+  }
+
+  /** @param {Alert} alert @returns {boolean} */
+  isAcknowledged(alert) {
+    return Boolean(this.history.find((known) => known.id === alert.id)?.acknowledged ?? alert.acknowledged);
+  }
+
+  /** @param {Alert} alert Acknowledge it with the server. @returns {Promise<void>} */
+  async acknowledge(alert) {
+    if (alert.id === undefined) return;
+    await api.acknowledge(this.id, alert.id);
+    this.history = this.history.map((a) => (a.id === alert.id ? { ...a, acknowledged: true } : a));
+    this.seen.alerts += 1;
+  }
+
+  /** @param {string} metric @returns {Track} its points: finer inside the window that is looked at */
+  track(metric) {
+    const whole = this.tracks.get(metric) ?? new Track();
+    const fine = this.detail?.tracks.get(metric);
+    return fine && this.detail ? whole.refined(fine, this.detail.span) : whole;
+  }
+
+  /** @returns {Span|null} the steps that the run covers so far; null before its first point */
+  extent() {
+    let min = Infinity;
+    let max = -Infinity;
+    for (const { steps, length } of this.tracks.values()) {
+      min = Math.min(min, steps[0] ?? Infinity);
+      max = Math.max(max, steps[length - 1] ?? -Infinity);
+    }
+    return min <= max ? { min, max } : null;
+  }
+
+  /**
+   * Fetch the window more finely than the whole run is known, with a window's width on each side to pan into.
+   * @param {Span} span
+   */
+  async refine(span) {
+    const width = span.max - span.min;
+    const had = this.detail?.span;
+    if (had && had.min <= span.min && had.max >= span.max && had.max - had.min <= 6 * width) return;
+    const names = [...this.tracks].filter(([, track]) => track.length >= EXACT).map(([name]) => name);
+    if (!names.length) return;
+    this.refining?.abort();
+    const abort = new AbortController();
+    this.refining = abort;
+    const asked = { min: Math.floor(span.min - width), max: Math.ceil(span.max + width) };
+    const series = await api.series(this.id, names, asked, abort.signal);
+    const tracks = new Map(Object.entries(series).map(([name, points]) => [name, new Track(points)]));
+    const last = Math.max(...[...tracks.values()].map((t) => t.steps[t.length - 1] ?? -Infinity));
+    this.detail = { span: { min: asked.min, max: Math.min(asked.max, last) }, tracks };
+    this.seen.series += 1;
+  }
+}

@@ -1,0 +1,51 @@
+// The shapes that travel between the server and the page (docs/dashboard.md), and those that the page's parts share.
+
+/** @typedef {{value: number|null, error?: number|null, standard_error?: number|null, sampling_error?: number|null,
+ *   reason?: string|null, resolved?: boolean, optimizer?: string|null}} Estimate */
+
+/** @typedef {{value: number, error?: number|null}} Outlier */
+
+/** @typedef {{step: number, grid: number[], values: number[], outliers: Outlier[], bulk: [number, number]|null}} Density */
+
+/** @typedef {{step: number, sign: number, predicted: number, measured: number}} Escape: `step` in parameter space */
+
+/** @typedef {{step: number, [name: string]: unknown}} Reading: quantities by their name, see docs/concepts.md */
+
+/** @typedef {"ok"|"warning"|"critical"} Level */
+
+/** @typedef {{id?: number, rule: string, level: Level, step: number, panel?: string, metric?: string|null,
+ *   value?: number|null, threshold?: number|null, message: string, action?: string|null, reason?: string|null,
+ *   acknowledged?: number|boolean|null, time?: number|null}} Alert: one transition of a rule */
+
+/** @typedef {"live"|"finished"|"failed"|"stopped"} Status */
+
+/** @typedef {{id: string, name: string, status: Status, last_step: number|null, started?: number|null,
+ *   updated?: number|null, config?: Record<string, unknown>, alert: Alert|null}} RunItem: a line of the run list */
+
+/** @typedef {{id: string, name: string, status: Status, config: Record<string, unknown>,
+ *   environment: Record<string, unknown>, last_step: number|null, names: string[], reading: Reading|null,
+ *   alerts: Alert[], history: Alert[], measuring_share: number|null, dropped: number|null}} RunInfo */
+
+/** @typedef {{steps: number[], values: (number|null)[], errors: (number|null)[]}} Points */
+
+/** @typedef {{label: string, definition: string, unit?: string|null, source?: string|null}} Definition */
+
+/** @typedef {{version: string, definitions: Record<string, Definition>}} Session */
+
+/** @typedef {[step: number, value: number|null, error: number|null]} Row */
+
+/** @typedef {{type: "scalars", rows: Record<string, Row[]>} | {type: "reading", reading: Reading}
+ *   | {type: "alert", alert: Alert} | {type: "runs"} | {type: "resync"}
+ *   | {type: "status", status: Status, last_step: number|null, measuring_share: number|null}} Message */
+
+/** @typedef {{min: number, max: number}} Span: a range of steps */
+
+/** @typedef {{draw(): void}} Part: something on the page that draws itself from the application's state */
+
+/** @typedef {import("./app.js").App} App */
+/** @typedef {import("./ui/shell.js").Shell} Shell */
+
+/** @typedef {{name: string, title: string, place: number, metrics: string[], wide?: boolean,
+ *   mount(shell: Shell, app: App): Part}} Panel: `place` is the position in the grid, 1 first */
+
+export {};

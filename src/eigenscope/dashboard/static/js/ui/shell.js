@@ -1,0 +1,71 @@
+// What every panel has: a title, its state, a place for figures and charts, and the switch to the tables.
+
+import { h, setAttribute, setText } from "../dom.js";
+import { Figure } from "./figure.js";
+
+const SIGNS = { ok: "●", warning: "◆", critical: "▲", none: "○" };
+
+/** @param {string} level @returns {string} the shape that goes with a state, so that colour is never alone */
+export function sign(level) {
+  return SIGNS[/** @type {keyof typeof SIGNS} */ (level)] ?? SIGNS.none;
+}
+
+export class Shell {
+  /** @param {import("../types.js").Panel} panel @param {number} position in the grid, 1 first */
+  constructor(panel, position) {
+    const id = `panel-${panel.name}`;
+    this.chip = h("span", { class: "chip" });
+    this.aside = h("span", { class: "aside" });
+    this.toggle = h("button", { type: "button", class: "quiet", "aria-pressed": "false", text: "Table" });
+    this.figures = h("div", { class: "figures" });
+    this.body = h("div", { class: "body" });
+    this.foot = h("p", { class: "foot" });
+    this.root = h(
+      "section",
+      { class: panel.wide ? "panel wide" : "panel", id, tabindex: "-1", "aria-labelledby": `${id}-title`, "data-panel": panel.name },
+      h("header", null, h("h2", { id: `${id}-title` }, h("span", { class: "index", "aria-hidden": "true", text: position }), panel.title), this.chip, this.aside, this.toggle),
+      this.figures, this.body, this.foot,
+    );
+    this.toggle.setAttribute("aria-label", `${panel.title}: show the tables behind the charts`);
+    this.toggle.addEventListener("click", () => this.showTables(this.toggle.getAttribute("aria-pressed") !== "true"));
+    /** @type {((tables: boolean) => void)[]} */ this.onTables = [];
+  }
+
+  /** @param {boolean} tables */
+  showTables(tables) {
+    setAttribute(this.toggle, "aria-pressed", String(tables));
+    setAttribute(this.root, "data-tables", tables ? "" : null);
+    for (const listener of this.onTables) listener(tables);
+  }
+
+  /** @param {string} name @param {string} label @param {boolean} [large] @returns {Figure} */
+  figure(name, label, large) {
+    const figure = new Figure(name, label, large);
+    this.figures.append(figure.root);
+    return figure;
+  }
+
+  /** @param {string} level @param {string} text The panel's state, in a word, a shape and a colour. */
+  state(level, text) {
+    setText(this.chip, `${sign(level)} ${text}`);
+    setAttribute(this.chip, "data-level", level);
+    setAttribute(this.root, "data-level", level);
+  }
+
+  /**
+   * The state as the run's rules see it: the worst active alert of this panel.
+   * @param {import("../run.js").Run|null} run
+   * @param {string} panel the name that alerts give it
+   */
+  stateFromAlerts(run, panel) {
+    const worst = run?.active(panel)[0];
+    if (worst) this.state(worst.level, worst.level);
+    else if (run?.reading) this.state("ok", "ok");
+    else this.state("none", "no reading yet");
+  }
+
+  /** @param {string} text one sentence under the panel */
+  say(text) {
+    setText(this.foot, text);
+  }
+}

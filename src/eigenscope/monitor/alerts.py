@@ -1,0 +1,175 @@
+"""What the rules say of a reading: a level, one recommended action, and the reason in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from eigenscope.diagnostics.reading import CurvatureReading
+from eigenscope.monitor.rules import LEVELS, Limits
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A rule's new state. `level` ok means that it is over."""
+
+    rule: str
+    level: str
+    step: int
+    panel: str
+    metric: str
+    value: float | None
+    threshold: float | None
+    message: str
+    action: str
+    reason: str
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"step {self.step}: {self.level.upper()} {self.message}: {self.action}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A number of the reading to watch, and the words for it. `read` gives None where it does not apply."""
+
+    name: str
+    panel: str
+    metric: str
+    read: Callable[[CurvatureReading], float | None]
+    message: Callable[[CurvatureReading], str]
+    action: str
+    reason: Callable[[CurvatureReading], str]
+    checks_to_clear: int = 1
+
+
+def _edge_reason(reading: CurvatureReading) -> str:
+    ratio = reading.stability_ratio.value or 1.0
+    return (
+        f"a step along the sharpest direction overshoots and grows; a step size {ratio:.2g}× smaller "
+        f"is stable for {reading.optimizer}, as is warming it up"
+    )
+
+
+def _kappa_reason(reading: CurvatureReading) -> str:
+    return (
+        f"gradient descent zig-zags across the canyon and needs about {reading.iterations_to_halve.value:.3g} steps "
+        "to halve the distance; Adam, or inputs scaled to unit variance, see a rounder landscape"
+    )
+
+
+def _escape_reason(reading: CurvatureReading) -> str:
+    plan = reading.escape
+    if plan is None:
+        return "the gradient vanishes, but the loss curves down: only a push off the ridge goes on"
+    return (
+        f"the gradient vanishes, but a step of {plan.step:.2g} along the direction of negative curvature lowers the "
+        f"loss by {plan.measured:.2g} (measured)"
+    )
+
+
+RULES: dict[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        Rule(
+            "edge_of_stability",
+            "sharpness",
+            "stability_ratio",
+            lambda r: r.stability_ratio.value,
+            lambda r: f"{r.stability_ratio.value:.2g}× the stability threshold of {r.optimizer}",
+            "LOWER THE STEP SIZE",
+            _edge_reason,
+        ),
+        Rule(
+            "ill_conditioned",
+            "condition",
+            "condition_number",
+            lambda r: r.condition_number.value,
+            lambda r: f"the landscape is a canyon: κ = {r.condition_number.value:.2g}",
+            "PRECONDITION",
+            _kappa_reason,
+        ),
+        Rule(
+            "stretched",
+            "condition",
+            "condition_mean",
+            lambda r: r.condition_mean.value if r.condition_status != "definite" else None,
+            lambda r: f"the steepest direction is {r.condition_mean.value:.2g}× the average one",
+            "PRECONDITION",
+            lambda r: "one step size can't serve directions so unlike: Adam, normalization layers, or inputs scaled to "
+            "unit variance even them out",
+        ),
+        Rule(
+            "saddle",
+            "saddle",
+            "verdict",
+            lambda r: float(r.verdict == "saddle"),
+            lambda r: f"at a saddle: {r.negative_count_certified} certified negative eigenvalues, gradient norm "
+            f"{r.gradient_norm:.1g}",
+            "PAUSE & PERTURB",
+            _escape_reason,
+            checks_to_clear=2,
+        ),
+    )
+}
+
+
+class AlertBook:
+    """The state of every rule: takes readings, gives the transitions."""
+
+    def __init__(self, limits: Mapping[str, Limits]) -> None:
+        self.limits = limits
+        self.active: dict[str, Alert] = {}
+        self._quiet: dict[str, int] = {}
+
+    def update(self, reading: CurvatureReading) -> list[Alert]:
+        """What changed with this reading."""
+        found = (self._judge(rule, reading) for name, rule in RULES.items() if self.limits[name].enabled)
+        return [alert for alert in found if alert is not None]
+
+    def _judge(self, rule: Rule, reading: CurvatureReading) -> Alert | None:
+        value, limits, before = rule.read(reading), self.limits[rule.name], self.level(rule.name)
+        if value is None and before == "ok":
+            return None
+        level = "ok" if value is None else limits.level(value, before)
+        if level == before:
+            self._quiet[rule.name] = 0
+            return None
+        if level == "ok":
+            self._quiet[rule.name] = self._quiet.get(rule.name, 0) + 1
+            return self.clear(rule.name, reading.step) if self._quiet[rule.name] >= rule.checks_to_clear else None
+        return self.raise_(
+            Alert(
+                rule.name, level, reading.step, rule.panel, rule.metric, value,
+                limits.critical if level == "critical" else limits.warning,
+                rule.message(reading), rule.action, rule.reason(reading),
+            )
+        )  # fmt: skip
+
+    def level(self, name: str) -> str:
+        return self.active[name].level if name in self.active else "ok"
+
+    def raise_(self, alert: Alert) -> Alert | None:
+        """Put an alert into force; None if its rule stands at that level already."""
+        if self.level(alert.rule) == alert.level:
+            return None
+        self.active[alert.rule] = alert
+        return alert
+
+    def clear(self, name: str, step: int) -> Alert | None:
+        """End a rule's alert; None if there is none."""
+        last = self.active.pop(name, None)
+        if last is None:
+            return None
+        return Alert(name, "ok", step, last.panel, last.metric, None, last.threshold, f"over: {last.message}", "", "")
+
+    def worst(self) -> Alert | None:
+        """The alert to act on: the worst level, among equals the newest."""
+        return max(self.active.values(), key=lambda a: (LEVELS.index(a.level), a.step), default=None)
+
+
+def system_alert(rule: str, step: int, level: str, message: str, action: str, reason: str) -> Alert:
+    """An alert about the instrument or the run itself."""
+    return Alert(rule, level, step, "system", rule, None, None, message, action, reason)

@@ -1,0 +1,291 @@
+"""The training loop's companion: measures when it can afford to, raises alerts, and never gets in the way."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from eigenscope.curvature import Memory, Settings, look
+from eigenscope.diagnostics.reading import CurvatureReading
+from eigenscope.errors import EigenscopeError, InputError
+from eigenscope.monitor.alerts import Alert, AlertBook, system_alert
+from eigenscope.monitor.environment import describe_model, describe_optimizer, environment
+from eigenscope.monitor.recording import Recorder
+from eigenscope.monitor.rules import load_rules
+from eigenscope.monitor.schedule import Schedule
+from eigenscope.operators import Probe
+from eigenscope.operators.probe import BatchWeight, LossFunction, as_batches
+
+log = logging.getLogger("eigenscope")
+_COLD_EVERY = 8  # a warm start can miss an eigenvalue that has risen elsewhere: now and then a check starts afresh
+_GIVE_UP_AFTER = 5  # failed checks in a row
+
+
+class Monitor:
+    """Measure the curvature of a training run while it runs.
+
+    ::
+
+        monitor = es.Monitor(model, loss_fn, probe=batches, optimizer=optimizer, run="runs/first")
+        for batch in loader:
+            ...
+            optimizer.step()
+            monitor.step(loss)
+        monitor.close()
+
+    Training is left as it is to the bit. Checks are spaced so that they take at most `budget` of the training time;
+    `every` measures at each so many steps instead. Nothing that goes wrong in here reaches the loop: it becomes an
+    alert. Also a context manager.
+
+    Parameters
+    ----------
+    model, loss_fn, probe
+        As in `curvature`; `probe` is one batch or a fixed list of them, kept for the whole run.
+    optimizer
+        For `stability_ratio`: its state and current learning rates are read at each check.
+    run
+        Where to write the run, such as ``"runs/first"``; None keeps it in memory only.
+    rules
+        A TOML file or a dictionary that overrides the alerts' thresholds.
+    config
+        Anything to be stored with the run (JSON).
+    **settings
+        Fields of `eigenscope.curvature.Settings`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: LossFunction,
+        probe: Any,
+        *,
+        optimizer: torch.optim.Optimizer | None = None,
+        run: str | os.PathLike[str] | None = None,
+        budget: float = 0.02,
+        every: int | None = None,
+        rules: str | os.PathLike[str] | Mapping[str, Mapping[str, object]] | None = None,
+        config: Mapping[str, object] | None = None,
+        batch_weight: BatchWeight | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+        **settings: Any,
+    ) -> None:
+        if not 0 < budget <= 1:
+            raise InputError(f"budget={budget:g}: a share of the training time is needed, over 0 and at most 1")
+        if every is not None and every < 1:
+            raise InputError(f"every={every}: at least one step is needed")
+        try:
+            self.settings = Settings(**settings)
+        except TypeError as error:
+            raise InputError(f"{str(error).split('() ')[-1]}: settings are {', '.join(vars(Settings()))}") from None
+        self.model, self.loss_fn, self.optimizer = model, loss_fn, optimizer
+        self.batches, self.batch_weight = as_batches(probe), batch_weight
+        self.alerts = AlertBook(load_rules(rules))
+        self.history: list[Alert] = []
+        self.reading: CurvatureReading | None = None
+        self.step_count = 0
+        self._memory, self._failures, self._closed = Memory(), 0, False
+        self._group = optimizer.param_groups[0] if optimizer else None
+        first = self._probe()  # bad input is told here, before training starts
+        about = {
+            "model": describe_model(model),
+            "optimizer": describe_optimizer(optimizer),
+            "probe_samples": first.samples,
+            "budget": budget,
+            "every": every,
+            **(config or {}),
+        }
+        self._recorder = Recorder(run, about, environment(first.parameters.device))
+        self._record = self._recorder.scalar
+        self._schedule = Schedule(budget, every, clock)
+        if self._recorder.problem:
+            self._run_problem(self._recorder.problem)
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def step(self, loss: Tensor | float | None = None) -> CurvatureReading | None:
+        """Tell the monitor that a step is done; returns a reading when one was due."""
+        if self._closed:
+            return None
+        try:
+            self.step_count = step = self.step_count + 1
+            if loss is not None:
+                self._note_loss(step, loss)
+            if self._group is not None:
+                self._record("learning_rate", step, self._group["lr"])
+            if not self._schedule.due(step):
+                return None
+        except Exception as error:  # the loop goes on whatever happens here
+            self._failed(error)
+            return None
+        return self.measure(cold=None)
+
+    def measure(self, *, cold: bool | None = True) -> CurvatureReading | None:
+        """Measure now, due or not; None if that failed (an alert says why). `cold=None` lets the schedule choose."""
+        if self._closed:
+            return None
+        start = self._now()
+        kind = self._kind() if cold is None else ("cold" if cold else "warm")
+        try:
+            if not self._schedule.prices and cold is None and self._schedule.every is None:
+                self._estimate_price(start)
+                return None
+            reading = look(
+                self._probe(),
+                self.settings,
+                self._memory,
+                optimizer=self.optimizer,
+                step=self.step_count,
+                cold=kind == "cold",
+            )
+        except Exception as error:  # out of memory, a model that changed, a bug of ours: training goes on
+            self._failed(error)
+            reading = None
+        else:
+            self._succeeded(reading)
+        self._schedule.spend(kind, self._now() - start, self._kind())
+        if reading is not None:
+            self._recorder.reading(reading, self._schedule.share)
+        return reading
+
+    def _kind(self) -> str:
+        return "cold" if self._memory.vectors is None or self._memory.looks % _COLD_EVERY == 0 else "warm"
+
+    def _probe(self) -> Probe:
+        return Probe(
+            self.model,
+            self.loss_fn,
+            self.batches,
+            batch_weight=self.batch_weight,
+            train_mode=self.settings.train_mode,
+        )
+
+    def _note_loss(self, step: int, loss: Tensor | float) -> None:
+        if isinstance(loss, Tensor):
+            if loss.device.type != "cpu":  # reading it here would wait for the device: the writer's thread does
+                self._record("loss", step, loss)
+                return
+            loss = loss.item()
+        self._record("loss", step, loss)
+        if not math.isfinite(loss):
+            self._tell(
+                self.alerts.raise_(
+                    system_alert(
+                        "diverged",
+                        step,
+                        "critical",
+                        f"the training loss is {loss}",
+                        "STOP & GO BACK",
+                        "no step leads back from here: restart from the last good checkpoint with a smaller step size",
+                    )
+                )
+            )
+
+    def _estimate_price(self, start: float) -> None:
+        """Before the first check: what will it cost? From one gradient, so that the budget holds from the start."""
+        probe = self._probe()
+        for _ in range(2):  # the first pass warms caches
+            begin = self._now()
+            with probe.isolated():
+                torch.autograd.grad(probe.loss(0), probe.leaves, allow_unused=True)
+        gradient = (self._now() - begin) / max(probe.weights[0], 1e-3)
+        self._schedule.prices["cold"] = 2.5 * self.settings.max_matvecs * gradient
+        self._schedule.spend("estimate", self._now() - start, "cold")
+
+    def _now(self) -> float:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # what training has queued is training's time
+        return self._schedule.clock()
+
+    # -- what came of it ------------------------------------------------------------------------------------------
+
+    def _succeeded(self, reading: CurvatureReading) -> None:
+        self.reading = reading
+        self._failures = 0
+        self._tell(self.alerts.clear("measurement_failed", self.step_count))
+        for alert in self.alerts.update(reading):
+            self._tell(alert)
+        if self._recorder.problem:
+            self._run_problem(self._recorder.problem)
+        else:
+            self._tell(self.alerts.clear("run_file", self.step_count))
+
+    def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        lines = str(error).strip().splitlines() or [""]
+        what = lines[0] if isinstance(error, EigenscopeError) else f"{type(error).__name__}: {lines[0]}"
+        log.debug("a check failed", exc_info=error)
+        self._tell(
+            self.alerts.raise_(
+                system_alert(
+                    "measurement_failed",
+                    self.step_count,
+                    "warning",
+                    f"the check at step {self.step_count} failed: {what[:300]}",
+                    "LOOK AT THE PROBE",
+                    "training goes on; the next check tries again",
+                )
+            )
+        )
+        if self._failures >= _GIVE_UP_AFTER and self._schedule.every is None:
+            self._schedule.budget /= 2  # what keeps failing is tried ever less often
+
+    def _run_problem(self, problem: str) -> None:
+        self._tell(
+            self.alerts.raise_(
+                system_alert(
+                    "run_file",
+                    self.step_count,
+                    "warning",
+                    f"{problem} ({self.dropped:,} records dropped so far)",
+                    "MAKE ROOM ON THE DISK",
+                    "training and measuring go on; what can't be written is counted and lost",
+                )
+            )
+        )
+
+    def _tell(self, alert: Alert | None) -> None:
+        if alert is None:
+            return
+        self.history.append(alert)
+        self._recorder.alert(alert)
+        if alert.level != "ok":
+            log.warning("%s", alert)
+
+    # -- the state ------------------------------------------------------------------------------------------------
+
+    @property
+    def run_path(self) -> os.PathLike[str] | None:
+        """The run file that is really written."""
+        return self._recorder.path
+
+    @property
+    def dropped(self) -> int:
+        """Records that could not be written."""
+        return self._recorder.dropped
+
+    @property
+    def measuring_share(self) -> float:
+        """The share of the time since the start that measuring has taken."""
+        return self._schedule.share
+
+    def close(self, status: str = "finished") -> None:
+        """Write what is left; later calls do nothing."""
+        if not self._closed:
+            self._closed = True
+            self._recorder.close(status)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close("finished" if kind is None else "failed")

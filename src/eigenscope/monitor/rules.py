@@ -1,0 +1,102 @@
+"""Readings become alerts: thresholds from the literature, each of which a TOML file can override.
+
+The default thresholds and where they come from are listed in docs/alerts.md; `DEFAULTS` is the same table.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from eigenscope.errors import InputError
+
+LEVELS = ("ok", "warning", "critical")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a rule speaks. A level is left only below `hysteresis` times its threshold, so that it does not flap."""
+
+    warning: float
+    critical: float
+    hysteresis: float = 0.8
+    enabled: bool = True
+
+    def level(self, value: float, before: str) -> str:
+        """The level of `value`, given the level that stood before; NaN is over every threshold."""
+        for name, threshold in (("critical", self.critical), ("warning", self.warning)):
+            held = LEVELS.index(before) >= LEVELS.index(name)
+            if not value < (threshold * self.hysteresis if held else threshold):
+                return name
+        return "ok"
+
+
+DEFAULTS: dict[str, Limits] = {
+    "edge_of_stability": Limits(1.0, 1.5),
+    "ill_conditioned": Limits(1e3, 1e5),
+    "stretched": Limits(1e3, 1e4),
+    "saddle": Limits(1, 1),
+    "diverged": Limits(1, 1),
+}
+
+
+def load_rules(source: str | os.PathLike[str] | Mapping[str, Mapping[str, object]] | None = None) -> dict[str, Limits]:
+    """The default rules, overridden by a TOML file (or a dictionary): one table a rule.
+
+    ::
+
+        [edge_of_stability]
+        warning = 0.9
+        critical = 1.2
+
+    Raises `InputError` in one line that names the file, the key and what is allowed.
+    """
+    if source is None:
+        return dict(DEFAULTS)
+    if isinstance(source, Mapping):
+        return _override("rules", source)
+    path = Path(source)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the rules file {str(path)!r} can't be read: {getattr(error, 'strerror', error)}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"the rules file {str(path)!r} is not TOML: {error}") from None
+    return _override(str(path), table)
+
+
+def _override(name: str, table: Mapping[str, object]) -> dict[str, Limits]:
+    rules = dict(DEFAULTS)
+    for rule, values in table.items():
+        if rule not in DEFAULTS:
+            raise InputError(f"{name}: there is no rule {rule!r}{_hint(rule, DEFAULTS)}")
+        if not isinstance(values, Mapping):
+            raise InputError(f"{name}: {rule} must be a table, [{rule}], with warning = and critical =")
+        rules[rule] = _limits(f"{name}: [{rule}]", DEFAULTS[rule], values)
+    return rules
+
+
+def _limits(where: str, limits: Limits, values: Mapping[str, object]) -> Limits:
+    allowed = {f.name for f in fields(Limits)}
+    for key, value in values.items():
+        if key not in allowed:
+            raise InputError(f"{where} has no setting {key!r}{_hint(key, allowed)}")
+        kind = "true or false" if key == "enabled" else "a number"
+        numeric = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (isinstance(value, bool) if key == "enabled" else numeric):
+            raise InputError(f"{where} {key} = {value!r} must be {kind}")
+    changed = replace(limits, **values)  # type: ignore[arg-type]
+    if not 0 < changed.warning <= changed.critical:
+        raise InputError(f"{where} needs 0 < warning ≤ critical, got {changed.warning:g} and {changed.critical:g}")
+    if not 0 < changed.hysteresis <= 1:
+        raise InputError(f"{where} hysteresis = {changed.hysteresis:g} must be over 0 and at most 1")
+    return changed
+
+
+def _hint(word: str, known: Mapping[str, object] | set[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1)
+    return f": did you mean {close[0]!r}?" if close else f": there are {', '.join(sorted(known))}"

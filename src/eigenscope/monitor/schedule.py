@@ -1,0 +1,41 @@
+"""When to measure: so that it takes at most its share of the time, whatever the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+_MARGIN = 1.25  # a check may take this much longer than the last of its kind and still keep the budget
+
+
+class Schedule:
+    """A bank account of time: training earns `budget` of each second, and a check must be paid for in full.
+
+    `every` replaces the account by a fixed number of steps. The clock is a parameter so that tests need no sleep.
+    """
+
+    def __init__(self, budget: float, every: int | None, clock: Callable[[], float]) -> None:
+        self.budget, self.every, self.clock = budget, every, clock
+        self.start = clock()
+        self.measured = 0.0  # seconds spent measuring
+        self.prices: dict[str, float] = {}  # seconds of the last check of each kind
+        self.next_time = 0.0 if every is None else float("inf")
+
+    def due(self, step: int) -> bool:
+        """To be asked at each step: one comparison when it is not due."""
+        if self.every is not None:
+            return step % self.every == 0
+        return self.clock() >= self.next_time
+
+    def spend(self, kind: str, seconds: float, next_kind: str) -> None:
+        """A check of `kind` took `seconds`; work out when the next one, of `next_kind`, is paid for."""
+        self.measured += seconds
+        self.prices[kind] = seconds
+        if self.every is None:
+            price = self.prices.get(next_kind, max(self.prices.values()))
+            self.next_time = self.start + self.measured + (self.measured + _MARGIN * price) / self.budget
+
+    @property
+    def share(self) -> float:
+        """The share of the time since the start that went into measuring."""
+        total = self.clock() - self.start
+        return self.measured / total if total > 0 else 0.0

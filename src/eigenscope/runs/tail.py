@@ -1,0 +1,84 @@
+"""What is new in a run since the last look: the dashboard's live feed."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eigenscope.errors import RunFileError
+from eigenscope.runs.reader import Run
+
+Row = tuple[int, float | None, float | None]  # step, value (None: NaN), error (None: none stated)
+
+MAX_ROWS = 5_000  # of one metric between two looks; beyond it the whole series is as cheap to read again
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What was written since the last look; `rewound` says that rows before the last ones changed too."""
+
+    scalars: dict[str, list[Row]] = field(default_factory=dict)
+    readings: list[dict[str, Any]] = field(default_factory=list)
+    alerts: list[dict[str, Any]] = field(default_factory=list)
+    rewound: bool = False
+
+
+class Tail:
+    """Follows a run from now on. Raises `RunFileError` once the file is gone or another one."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _identity(path)
+        self.run = Run(path)
+        self._version = self.run.version()
+        self._rewinds = self._count_rewinds()
+        self._last: dict[str, Row] = {}
+        for name, metric in self.run.metric_ids().items():
+            sql = "SELECT step, value, error FROM scalars WHERE metric = ? ORDER BY step DESC LIMIT 1"
+            self._last[name] = self.run.query(sql, (metric,))[0]
+        self._reading_id = self.run.query("SELECT coalesce(max(id), 0) FROM readings")[0][0]
+        self._alert_id = self.run.query("SELECT coalesce(max(id), 0) FROM alerts")[0][0]
+
+    def changes(self) -> Changes | None:
+        """What is new; None where nobody has written, which is cheap to find out."""
+        if _identity(self.run.path) != self._file:
+            raise RunFileError(f"{self.run.path} was replaced by another file")
+        version = self.run.version()
+        if version == self._version:
+            return None
+        self._version = version
+        rewinds = self._count_rewinds()
+        scalars = {name: self._new_rows(name, metric) for name, metric in self.run.metric_ids().items()}
+        overrun = any(len(rows) >= MAX_ROWS for rows in scalars.values())
+        rewound, self._rewinds = rewinds != self._rewinds or overrun, rewinds
+        alerts = self.run.alerts_after(self._alert_id)
+        self._alert_id = alerts[-1]["id"] if alerts else self._alert_id
+        readings = self.run.readings_after(self._reading_id)
+        self._reading_id = readings[-1][0] if readings else self._reading_id
+        return Changes({k: v for k, v in scalars.items() if v}, [r for _, r in readings], alerts, rewound)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.run.close()
+
+    def _count_rewinds(self) -> int:
+        return int(self.run.meta.get("rewinds", 0))
+
+    def _new_rows(self, name: str, metric: int) -> list[Row]:
+        """Rows from the last known step on, less that one where it is still the same."""
+        known = self._last.get(name)
+        sql = """SELECT step, value, error FROM scalars WHERE metric = ? AND step >= ?
+                 ORDER BY step DESC LIMIT ?"""
+        first = -(2**63) if known is None else known[0]
+        rows: list[Row] = self.run.query(sql, (metric, first, MAX_ROWS + 1))[::-1]
+        if not rows:
+            return []
+        self._last[name] = rows[-1]
+        return rows[1:] if rows[0] == known else rows
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise RunFileError(f"{path} is gone ({error.strerror})") from error
+    return status.st_dev, status.st_ino
