@@ -205,10 +205,15 @@ class _Look:
         return (weights * signs) @ vectors.to(random.dtype) + 0.1 * random
 
     def _converged(self, pairs: RitzPairs) -> bool:
-        """Both ends and the top few hold to the tolerance (what lies below the noise floor, to a tenth of it)."""
-        wanted = np.r_[0, np.arange(max(0, len(pairs.values) - self.settings.top), len(pairs.values))]
-        floor = 1e-3 * pairs.spectral_radius
-        allowed = self.tolerance * np.maximum(np.abs(pairs.values), floor * 0.1 / self.tolerance)
+        """Both ends and the top few hold to the tolerance (what lies below the noise floor, to a tenth of it).
+
+        A lowest value that seems positive goes on until its residual is a tenth of it: only then κ can be told.
+        """
+        values, residuals = pairs.values, pairs.residuals
+        wanted = np.r_[0, np.arange(max(0, len(values) - self.settings.top), len(values))]
+        allowed = np.maximum(self.tolerance * np.abs(values), 1e-4 * pairs.spectral_radius)
+        if values[0] > 0 and residuals[0] > 0.1 * values[0]:
+            return False
         return bool((pairs.expected_errors()[wanted] <= allowed[wanted]).all())
 
     def _remember(self, krylov: Krylov, pairs: RitzPairs) -> None:

@@ -51,7 +51,7 @@ class ListFeed:
 
 
 class RunFeed:
-    """Follows one run, and the file that takes its place. Raises `InputError` where there is none at first."""
+    """Follows one run, and the file that takes its place. Raises `InputError` where there is none yet."""
 
     seconds = POLL_SECONDS
 

@@ -54,7 +54,7 @@ class Channel:
             loop = asyncio.get_running_loop()
             self._begun, self._stop = loop.create_future(), threading.Event()
             arguments = (loop, self._begun, self._stop)
-            threading.Thread(target=self._look, args=arguments, name="eigenscope-live", daemon=True).start()
+            threading.Thread(target=self._look, args=arguments, name="eigenscope-feed", daemon=True).start()
         error = await asyncio.shield(self._begun)
         if error is not None:
             raise error

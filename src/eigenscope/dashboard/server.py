@@ -21,8 +21,8 @@ class Server:
     """A dashboard that is bound to its port; `run` serves here, `start` on a thread of its own.
 
     `port` None is 8765 or the next free one, 0 any free one. `url` is the address to open, with the token in
-    its fragment, which browsers don't send. Raises `InputError` where the port can't be had and `RunFileError`
-    where `runs` is neither a folder nor a run.
+    its fragment, which browsers don't send. Raises `InputError` where the port can't be had, and
+    `RunFileError` where `runs` is neither a folder nor a run.
     """
 
     def __init__(self, runs: str | os.PathLike[str], port: int | None = None) -> None:

@@ -27,6 +27,7 @@ from eigenscope.operators.probe import BatchWeight, LossFunction, as_batches
 log = logging.getLogger("eigenscope")
 _COLD_EVERY = 8  # a warm start can miss an eigenvalue that has risen elsewhere: now and then a check starts afresh
 _GIVE_UP_AFTER = 5  # failed checks in a row
+_FIRST_CHECK_SECONDS = 0.2  # what a first check takes on the smallest model, for the Python in it
 
 
 class Monitor:
@@ -196,7 +197,7 @@ class Monitor:
             with probe.isolated():
                 torch.autograd.grad(probe.loss(0), probe.leaves, allow_unused=True)
         gradient = (self._now() - begin) / max(probe.weights[0], 1e-3)
-        self._schedule.prices["cold"] = 2.5 * self.settings.max_matvecs * gradient
+        self._schedule.prices["cold"] = _FIRST_CHECK_SECONDS + 5 * self.settings.max_matvecs * gradient
         self._schedule.spend("estimate", self._now() - start, "cold")
 
     def _now(self) -> float:

@@ -28,6 +28,7 @@ export class App {
     this.frame = 0;
     this.drawn = 0;
     this.refining = false;
+    /** @type {Promise<void>} the first reading of the chosen run */ this.loading = Promise.resolve();
     document.addEventListener("visibilitychange", () => this.touched()); // a hidden tab gets no frames
   }
 
@@ -40,22 +41,23 @@ export class App {
 
   async start() {
     const wanted = new URLSearchParams(location.search);
+    const run = wanted.get("run");
+    if (run !== null) this.choose(run, wanted.get("with"));
     await this.readList();
-    const run = wanted.get("run") ?? this.newest();
-    if (run === null) this.live.watch(null);
-    else this.choose(run, wanted.get("with"));
+    if (!this.primary) this.live.watch(null);
     setInterval(() => this.followOverlay(), OVERLAY_PAUSE);
   }
 
   /** Read the session and the list of runs. Silent when the server is gone: the link says so. */
   async readList() {
     try {
-      if (!this.session.version) this.session = await api.session();
-      this.runs = await api.runs();
+      const session = this.session.version ? this.session : api.session();
+      [this.session, this.runs] = await Promise.all([session, api.runs()]);
     } catch {
       return;
     }
-    if (!this.primary && this.newest() !== null) this.choose(/** @type {string} */ (this.newest()), null);
+    const newest = this.newest();
+    if (!this.primary && newest !== null) this.choose(newest, null);
     this.changed();
   }
 
@@ -72,6 +74,7 @@ export class App {
     if (this.primary?.id !== id) {
       this.primary = new Run(id, this.metrics);
       this.window = null;
+      this.loading = this.primary.load().then(() => this.changed());
       this.live.watch(id);
     }
     this.lay(other);
@@ -92,6 +95,15 @@ export class App {
     void this.overlay.load().then(() => this.changed());
   }
 
+  /**
+   * The link stands. What was written between reading the run and now is missing, if it is live or the link was lost.
+   * @param {boolean} again
+   */
+  async linked(again) {
+    await this.loading;
+    if (again || this.primary?.info?.status === "live") await this.resynchronise();
+  }
+
   /** Read everything anew: after the link came (back), or when the server says that this page fell behind. */
   async resynchronise() {
     await this.readList();
@@ -110,9 +122,9 @@ export class App {
 
   /** @param {import("./live.js").Link} link */
   onLink(link) {
+    const again = this.link.phase === "lost";
     this.link = link;
-    if (link.phase === "open") void this.resynchronise();
-    else if (!this.primary?.info) void this.primary?.load().then(() => this.changed());
+    if (link.phase === "open") void this.linked(again);
     this.touched();
   }
 

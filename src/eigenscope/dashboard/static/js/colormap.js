@@ -30,8 +30,9 @@ export function ramp(dark = isDark()) {
   const pixels = new Uint32Array(LEVELS);
   for (let i = 0; i < LEVELS; i++) {
     const t = i / (LEVELS - 1);
-    const lightness = dark ? 0.215 + 0.745 * t : 0.985 - 0.745 * t;
-    const [r, g, b] = oklch(lightness, 0.015 + 0.115 * Math.sin(Math.PI * t ** 0.9), 255 + 20 * t);
+    const lightness = dark ? 0.21 + 0.68 * t : 0.985 - 0.68 * t;
+    const chroma = dark ? 0.02 + 0.06 * Math.sin(Math.PI * t) : 0.008 + 0.065 * Math.sin((Math.PI / 1.5) * t);
+    const [r, g, b] = oklch(lightness, chroma, 245 + 10 * t);
     pixels[i] = (255 << 24) | (b << 16) | (g << 8) | r;
   }
   return pixels;

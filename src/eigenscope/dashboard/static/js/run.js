@@ -9,6 +9,7 @@ import { Track } from "./track.js";
 const RANK = { ok: 0, warning: 1, critical: 2 };
 const MOST_DENSITIES = 400;
 const MOST_TRANSITIONS = 400;
+const EMPTY = new Track();
 const EXACT = 500; // a series with fewer points than this was not decimated
 
 /** @param {Alert} a @param {Alert} b @returns {number} the worst first, among equals the newest */
@@ -25,6 +26,7 @@ export class Run {
     /** @type {string|null} why it can't be shown */ this.problem = null;
     /** @type {Map<string, Track>} the whole run, decimated */ this.tracks = new Map();
     /** @type {{span: Span, tracks: Map<string, Track>}|null} the window that is looked at */ this.detail = null;
+    /** @type {Map<string, {version: number, track: Track}>} `tracks` with `detail` in them */ this.joined = new Map();
     /** @type {import("./types.js").Density[]} */ this.densities = [];
     /** @type {Alert[]} transitions, the newest last */ this.history = [];
     /** @type {Map<string, Alert>} the active alert of each rule */ this.standing = new Map();
@@ -144,9 +146,14 @@ export class Run {
 
   /** @param {string} metric @returns {Track} its points: finer inside the window that is looked at */
   track(metric) {
-    const whole = this.tracks.get(metric) ?? new Track();
+    const whole = this.tracks.get(metric) ?? EMPTY;
     const fine = this.detail?.tracks.get(metric);
-    return fine && this.detail ? whole.refined(fine, this.detail.span) : whole;
+    if (!fine || !this.detail) return whole;
+    const known = this.joined.get(metric);
+    if (known?.version === this.seen.series) return known.track;
+    const track = whole.refined(fine, this.detail.span);
+    this.joined.set(metric, { version: this.seen.series, track });
+    return track;
   }
 
   /** @returns {Span|null} the steps that the run covers so far; null before its first point */

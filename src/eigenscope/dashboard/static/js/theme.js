@@ -4,7 +4,7 @@ import { byId, setAttribute } from "./dom.js";
 
 const KEY = "eigenscope-theme";
 const NAMES = /** @type {const} */ ([
-  "ink", "ink-2", "ink-3", "grid", "edge", "panel", "run-a", "run-b", "run-a-band", "run-b-band",
+  "ink", "ink-2", "ink-3", "grid", "edge", "panel", "run-a", "run-b", "run-a-side", "run-b-side", "run-a-band", "run-b-band",
   "ok", "warning", "critical", "critical-wash", "noise", "select",
 ]);
 

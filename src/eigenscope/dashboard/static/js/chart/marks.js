@@ -49,7 +49,7 @@ export function references(u, marks) {
       ctx.stroke();
       ctx.font = `${10.5 * px}px "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif`;
       ctx.textAlign = "left";
-      ctx.fillText(mark.label, left + 6 * px, y - 4 * px);
+      ctx.fillText(mark.label, left + 6 * px, mark.wash ? u.bbox.top + 13 * px : y - 4 * px);
     });
   }
 }

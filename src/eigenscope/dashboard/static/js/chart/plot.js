@@ -21,6 +21,23 @@ function plain() {
   };
 }
 
+/**
+ * Ticks that have room for their labels: 0 first, then the outermost.
+ * @param {uPlot} u
+ * @param {number[]} ticks
+ * @param {string} key
+ * @param {number} room px
+ * @returns {number[]} in order
+ */
+function roomy(u, ticks, key, room) {
+  /** @type {number[]} */ const kept = [];
+  for (const tick of [...ticks].sort((a, b) => Number(b === 0) - Number(a === 0) || Math.abs(b) - Math.abs(a))) {
+    const place = u.valToPos(tick, key);
+    if (kept.every((other) => Math.abs(u.valToPos(other, key) - place) >= room)) kept.push(tick);
+  }
+  return kept.sort((a, b) => a - b);
+}
+
 /** @param {boolean} labelled @returns {uPlot.Axis} the steps */
 export function stepAxis(labelled) {
   return {
@@ -41,7 +58,7 @@ export function valueAxis(scale, key = "y") {
     side: 3,
     size: GUTTER,
     gap: 6,
-    splits: (u, _, min, max) => scale().ticks(min, max, Math.max(2, Math.floor(u.bbox.height / uPlot.pxRatio / 24))),
+    splits: (u, _, min, max) => roomy(u, scale().ticks(min, max, Math.max(2, Math.floor(u.bbox.height / uPlot.pxRatio / 22))), key, 15),
     values: (_, splits) => splits.map(tick),
     filter: (_, splits) => splits,
   };
@@ -51,7 +68,7 @@ export function valueAxis(scale, key = "y") {
 export function eigenvalueAxis(scale, labelled) {
   return {
     ...stepAxis(labelled),
-    splits: (u, _, min, max) => scale().ticks(min, max, Math.max(3, Math.floor(u.bbox.width / uPlot.pxRatio / 52))),
+    splits: (u, _, min, max) => roomy(u, scale().ticks(min, max, Math.max(3, Math.floor(u.bbox.width / uPlot.pxRatio / 44))), "x", 40),
     values: (_, splits) => splits.map((s) => (labelled ? tick(s) : "")),
     filter: (_, splits) => splits,
   };

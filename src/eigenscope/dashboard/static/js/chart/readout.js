@@ -13,9 +13,10 @@ export function swatch(which, side = false) {
 }
 
 export class Readout {
-  /** @param {Line[]} lines */
-  constructor(lines) {
+  /** @param {Line[]} lines @param {boolean} always the latest values too: no figure of the panel shows them */
+  constructor(lines, always) {
     this.lines = lines;
+    this.always = always;
     this.step = h("span", { class: "at" });
     /** @type {HTMLElement[][]} a value for each line and run */
     this.values = lines.map(() => [h("span", { class: "v" }), h("span", { class: "v" })]);
@@ -34,6 +35,7 @@ export class Readout {
   /** @param {Run[]} runs @param {number|null} at the step under the cursor; null for the latest */
   show(runs, at) {
     let where = -Infinity;
+    const withValues = this.always || at !== null || runs.length > 1;
     this.lines.forEach((line, i) => {
       setAttribute(/** @type {HTMLElement} */ (this.second[i]), "hidden", runs.length > 1 ? null : "");
       runs.forEach((run, r) => {
@@ -41,10 +43,10 @@ export class Readout {
         const index = at === null ? track.length - 1 : track.nearest(at);
         if (r === 0 && index >= 0) where = Math.max(where, track.steps[index] ?? 0);
         const node = this.values[i]?.[r];
-        if (node) setText(node, index < 0 ? "—" : withError(track.values[index], noError(track.errors[index])));
+        if (node) setText(node, !withValues ? "" : index < 0 ? "—" : withError(track.values[index], noError(track.errors[index])));
       });
     });
-    setText(this.step, Number.isFinite(where) ? `${at === null ? "latest, step" : "step"} ${count(where)}` : "");
+    setText(this.step, at !== null && Number.isFinite(where) ? `step ${count(where)}` : "");
   }
 }
 

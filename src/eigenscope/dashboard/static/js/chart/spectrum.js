@@ -66,7 +66,7 @@ export class Spectrum {
       stroke: () => palette[run ? "run-b" : "run-a"], ...(run ? {} : { fill: () => palette["run-a-band"], fillTo: () => height()[0] }),
     }));
     this.plot = new uPlot({
-      width: this.host.clientWidth || 300, height: this.host.clientHeight || 110, padding: [12, 10, 0, 0],
+      width: this.host.clientWidth || 300, height: this.host.clientHeight || 110, padding: [12, 16, 0, 0],
       legend: { show: false },
       scales: {
         x: { time: false, distr: 100, fwd: scale.forward, bwd: scale.backward },

@@ -29,7 +29,7 @@ export class SpectrumLegend {
     this.ramp = h("canvas", { class: "ramp", "aria-hidden": "true" });
     this.low = h("span");
     this.high = h("span");
-    this.bottom = h("div", { class: "legend" }, h("span", { text: "history: eigenvalues per unit of the axis" }), this.low, this.ramp, this.high);
+    this.bottom = h("div", { class: "legend" }, h("span", { text: "history: eigenvalues per unit" }), this.low, this.ramp, this.high);
   }
 
   /**

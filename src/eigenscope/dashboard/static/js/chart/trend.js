@@ -17,8 +17,8 @@ import { trendTable } from "./table.js";
 
 /** @typedef {{title: string, lines: Line[], scale: "log"|"asinh"|"count"|"score", threshold?: () => number,
  *   marks?: import("./marks.js").Mark[], alerts?: (alert: import("../types.js").Alert) => boolean,
- *   stepLabels?: boolean, onCursor?: (step: number|null, reach: number) => void}} TrendOptions: `threshold` of the asinh
- *  axis, in its unit; `reach` is how many steps six pixels are */
+ *   stepLabels?: boolean, alone?: boolean, onCursor?: (step: number|null, reach: number) => void}} TrendOptions: `threshold` of the asinh
+ *  axis, in its unit; `alone`: no figure of the panel shows the latest values; `reach` is how many steps six pixels are */
 
 export class Trend {
   /** @param {import("../types.js").Shell} shell @param {App} app @param {TrendOptions} options */
@@ -29,7 +29,7 @@ export class Trend {
     /** @type {Columns[]} */ this.columns = [];
     this.scale = linear;
     this.tables = false;
-    this.readout = new Readout(options.lines);
+    this.readout = new Readout(options.lines, options.alone ?? false);
     this.host = h("div", { class: "plot", tabindex: "0", role: "img", "aria-label": options.title });
     this.table = h("div", { class: "table", tabindex: "0", hidden: true, role: "region", "aria-label": `${options.title}: table` });
     shell.body.append(h("figure", { class: "chart" }, this.readout.root, this.host, this.table));
@@ -121,7 +121,7 @@ export class Trend {
     this.plot = new uPlot({
       width: this.host.clientWidth || 300,
       height: this.host.clientHeight || 130,
-      padding: [6, 10, 0, 0],
+      padding: [6, 16, 0, 0],
       legend: { show: false },
       scales: { x: { time: false }, y: { distr: 100, fwd: scale.forward, bwd: scale.backward, range: () => this.range() } },
       axes: [stepAxis(stepLabels), valueAxis(() => this.scale)],
@@ -160,8 +160,10 @@ export class Trend {
     if (this.options.scale === "score") return [0, 100];
     const found = bounds(this.columns, this.app.view(), this.scale === log);
     if (!found) return this.scale === log ? [0.1, 10] : [-1, 1];
-    const [low, high] = padded(this.scale, found[0], found[1], this.options.scale === "log" ? 0.3 : 0.8);
-    return this.options.scale === "count" ? [Math.max(low, -0.3), high] : [low, high];
+    const marks = (this.options.marks ?? []).map((mark) => mark.value()).filter((v) => typeof v === "number");
+    const [least, most] = [Math.min(found[0], ...marks), Math.max(found[1], ...marks)];
+    const [low, high] = padded(this.scale, least, most, this.options.scale === "log" ? 0.3 : 0.8);
+    return this.options.scale === "count" ? [-0.3, high] : [low, high];
   }
 
   /** @returns {string} the chart in words */
@@ -190,8 +192,8 @@ function gesturesOf(app) {
 function seriesOf(run, line) {
   const paths = line.stepped ? uPlot.paths.stepped?.({ align: 1 }) : uPlot.paths.linear?.();
   const edge = { auto: false, stroke: "transparent", width: 0, points: { show: false }, ...(paths && { paths }) };
-  const stroke = () => palette[run ? "run-b" : line.side ? "ink-3" : "run-a"];
-  const dash = [[], [2, 3], [7, 4], [2, 4]][run * 2 + (line.side ? 1 : 0)] ?? [];
+  const stroke = () => palette[run ? (line.side ? "run-b-side" : "run-b") : line.side ? "run-a-side" : "run-a"];
+  const dash = run ? [6, 3] : [];
   const points = { show: fewPoints, filter: lonePoints, size: 4, width: 1, fill: stroke, dash: [] };
   return [edge, { auto: false, stroke, width: line.side ? 1.25 : 1.5, dash, points, ...(paths && { paths }) }, edge];
 }
@@ -201,7 +203,7 @@ function fewPoints(u, series, from, to) {
   let points = 0;
   const values = u.data[series] ?? [];
   for (let i = from; i <= to; i++) if (typeof values[i] === "number") points += 1;
-  return points < u.over.clientWidth / 12;
+  return points < u.over.clientWidth / 20;
 }
 
 /** @param {uPlot} u @param {number} series @param {boolean} shown @returns {number[]|null} points without a neighbour: no line shows them */

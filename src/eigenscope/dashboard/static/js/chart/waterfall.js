@@ -60,7 +60,7 @@ export class Waterfall {
     this.plot?.destroy();
     const steps = { ...valueAxis(() => linear), grid: { show: false }, values: (/** @type {uPlot} */ _, /** @type {number[]} */ s) => s.map(stepTick) };
     this.plot = new uPlot({
-      width: this.host.clientWidth || 300, height: this.host.clientHeight || 110, padding: [4, 10, 0, 0],
+      width: this.host.clientWidth || 300, height: this.host.clientHeight || 110, padding: [8, 16, 0, 0],
       legend: { show: false },
       scales: { x: { time: false, distr: 100, fwd: scale.forward, bwd: scale.backward }, y: { auto: false, range: () => this.now.steps } },
       axes: [
@@ -173,6 +173,10 @@ function rowOf(density, values, colours, ceiling) {
     const height = densityAt(density, values[x] ?? 0) / ceiling;
     const level = height > 0 ? 1 + Math.log10(height) / DECADES : 0;
     row[x] = colours[Math.round(top * Math.min(1, Math.max(0, level)))] ?? 0;
+  }
+  for (const { value } of density.outliers) {
+    const x = values.findIndex((v) => v >= value);
+    for (const place of [x - 1, x]) if (place >= 0) row[place] = colours[top] ?? 0;
   }
   return row;
 }

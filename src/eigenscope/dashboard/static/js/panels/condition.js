@@ -2,7 +2,7 @@
 
 import { Trend } from "../chart/trend.js";
 import { changes } from "../dom.js";
-import { asEstimate } from "../ui/figure.js";
+import { asEstimate, fromStep } from "../ui/figure.js";
 
 const SENTENCES = {
   indefinite: "κ has no meaning here: λmin is certified negative, so there is no valley to be stretched.",
@@ -18,14 +18,14 @@ export const condition = {
   metrics: ["condition_number", "condition_mean"],
   mount(shell, app) {
     const kappa = shell.figure("condition_number", "κ", true);
-    const mean = shell.figure("condition_mean", "λmax ÷ mean |λ|", true);
-    const halve = shell.figure("iterations_to_halve", "iterations to halve");
+    const mean = shell.figure("condition_mean", "λmax / mean |λ|", true);
+    const halve = shell.figure("iterations_to_halve", "steps to halve", true);
     const trend = new Trend(shell, app, {
       title: "Condition number",
       scale: "log",
       lines: [
         { metric: "condition_number", label: "κ", breaks: "condition_mean" },
-        { metric: "condition_mean", label: "λmax ÷ mean |λ|", side: true },
+        { metric: "condition_mean", label: "λmax / mean |λ|", side: true },
       ],
       alerts: (alert) => alert.panel === "condition",
     });
@@ -40,7 +40,7 @@ export const condition = {
         shell.stateFromAlerts(run, "condition");
         const { value, error } = asEstimate(reading?.condition_number);
         kappa.estimate({ value, error: error ?? null }, status || "not measured");
-        mean.estimate(/** @type {any} */ (reading?.condition_mean));
+        mean.estimate(/** @type {any} */ (reading?.condition_mean), "not measured", { note: fromStep(reading) });
         const { value: steps, error: spread } = asEstimate(reading?.iterations_to_halve);
         halve.estimate({ value: steps, error: spread ?? null }, status === "definite" ? "not measured" : "none: κ is null");
         const reason = asEstimate(reading?.condition_number).reason;

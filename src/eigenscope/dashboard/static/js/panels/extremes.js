@@ -2,6 +2,7 @@
 
 import { Trend } from "../chart/trend.js";
 import { changes } from "../dom.js";
+import { fromStep } from "../ui/figure.js";
 import { sampling } from "./saddle.js";
 
 /** @type {import("../types.js").Panel} */
@@ -13,7 +14,7 @@ export const extremes = {
   mount(shell, app) {
     const high = shell.figure("lambda_max", "λmax", true);
     const low = shell.figure("lambda_min", "λmin", true);
-    const share = shell.figure("negative_share", "|λmin| ÷ λmax");
+    const share = shell.figure("negative_share", "|λmin| / λmax");
     const trace = shell.figure("trace", "trace");
     const floor = shell.figure("noise_floor", "noise floor τ");
     const trend = new Trend(shell, app, {
@@ -36,9 +37,8 @@ export const extremes = {
         high.estimate(reading?.lambda_max, "not measured", { note: sampling(reading?.lambda_max) });
         low.estimate(reading?.lambda_min, "not measured", { note: sampling(reading?.lambda_min) });
         share.estimate(reading?.negative_share);
-        trace.estimate(reading?.trace);
+        trace.estimate(reading?.trace, "not measured", { note: fromStep(reading) });
         floor.estimate(reading?.noise_floor);
-        shell.say(reading ? "± is the solver's proven residual bound; “by the probe” is what another probe batch would change." : "");
       },
     };
   },

@@ -2,11 +2,11 @@
 
 import { Trend } from "../chart/trend.js";
 import { changes, h } from "../dom.js";
-import { count, number, percent } from "../format.js";
+import { count, number } from "../format.js";
 import { isDefined, term } from "../ui/definitions.js";
 
 /** @typedef {import("../run.js").Run} Run */
-/** @typedef {[name: string|null, label: string, value: string]} Fact */
+/** @typedef {[name: string|null, label: string, value: string, long?: boolean]} Fact: a `long` one has a row of its own */
 
 /** @type {import("../types.js").Panel} */
 export const measurement = {
@@ -20,7 +20,8 @@ export const measurement = {
     const trend = new Trend(shell, app, {
       title: "Measuring share",
       scale: "log",
-      lines: [{ metric: "measuring_share", label: "share of the time spent measuring" }],
+      alone: true,
+      lines: [{ metric: "measuring_share", label: "share of the time" }],
       marks: [{ value: () => asNumber(app.primary?.info?.config.budget), label: "budget" }],
     });
     const changed = changes();
@@ -30,7 +31,7 @@ export const measurement = {
         const run = app.primary;
         if (!changed(run, run?.seen.reading, run?.info)) return;
         const facts = run?.info ? [...ofReading(run), ...ofRun(run)] : [];
-        list.replaceChildren(...facts.map(([name, label, value]) => h("div", null, h("dt", null, name && isDefined(name) ? term(name, label) : label), h("dd", { text: value, ...(name && { "data-figure": name }) }))));
+        list.replaceChildren(...facts.map(([name, label, value, long]) => h("div", { class: long ? "long" : null }, h("dt", null, name && isDefined(name) ? term(name, label) : label), h("dd", { text: value, ...(name && { "data-figure": name }) }))));
         const dropped = run?.info?.dropped ?? 0;
         shell.state(dropped ? "warning" : "none", dropped ? `${count(dropped)} records dropped` : "");
         shell.say(notes(run));
@@ -53,34 +54,32 @@ function notes(run) {
 /** @param {Run} run @returns {Fact[]} */
 function ofReading({ reading }) {
   if (!reading) return [];
-  const step = asNumber(reading.spectrum_step);
   return [
-    ["num_matvecs", "products", `${count(asNumber(reading.num_matvecs))} (${reading.kind ?? "?"})`],
+    ["num_matvecs", "products", `${count(asNumber(reading.num_matvecs))}, ${reading.kind ?? "?"} start`],
     ["cost_in_gradients", "cost", `${number(asNumber(reading.cost_in_gradients), 3)} gradients`],
     ["probe_samples", "probe", `${count(asNumber(reading.probe_samples))} samples`],
-    ["method", "product by", String(reading.method ?? "—")],
-    ["matrix", "matrix", String(reading.matrix ?? "—")],
+    ["matrix", "matrix", String(reading.matrix ?? "—").replaceAll("_", " ")],
     ["resolution", "resolution", number(asNumber(reading.resolution), 2)],
-    ["spectrum_step", "spectrum of step", count(step)],
-    ["self_check", "self-check", checks(reading.self_check)],
+    ["spectrum_step", "spectrum of step", count(asNumber(reading.spectrum_step))],
+    ["method", "product by", String(reading.method ?? "—").replaceAll("_", " "), true],
+    ["self_check", "self-check", checks(reading.self_check), true],
   ];
 }
 
 /** @param {unknown} found @returns {string} */
 function checks(found) {
-  if (found === null || typeof found !== "object") return "not done in this check";
+  if (found === null || typeof found !== "object") return "not repeated in this check";
   return Object.entries(found).map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "number" ? number(value, 2) : value}`).join(", ") || "—";
 }
 
 /** @param {Run} run @returns {Fact[]} */
 function ofRun({ info }) {
   if (!info) return [];
-  const { budget, ...config } = info.config;
+  const { budget, probe_samples: _, ...config } = info.config;
   const environment = Object.entries(info.environment).map(([k, v]) => `${k} ${v}`).join(", ");
   /** @type {Fact[]} */
   const facts = Object.entries(config)
-    .filter(([name, value]) => value !== null && name !== "probe_samples")
-    .map(([name, value]) => [null, name.replaceAll("_", " "), typeof value === "object" ? JSON.stringify(value) : String(value)]);
-  if (typeof budget === "number") facts.push([null, "budget", `${percent(budget)} of the time`]);
-  return environment ? [...facts, [null, "environment", environment]] : facts;
+    .filter(([, value]) => value !== null)
+    .map(([name, value]) => [null, name.replaceAll("_", " "), typeof value === "object" ? JSON.stringify(value) : String(value), true]);
+  return environment ? [...facts, [null, "environment", environment, true]] : facts;
 }

@@ -2,8 +2,8 @@
 
 import { Trend } from "../chart/trend.js";
 import { changes } from "../dom.js";
-import { count, number, withError } from "../format.js";
-import { asEstimate } from "../ui/figure.js";
+import { count, number } from "../format.js";
+import { asEstimate, fromStep } from "../ui/figure.js";
 
 /** @type {Record<string, [level: string, text: string]>} */
 const VERDICTS = {
@@ -25,7 +25,7 @@ export const saddle = {
     const estimate = shell.figure("negative_count_estimate", "negative, estimated", true);
     const lambda = shell.figure("lambda_min", "λmin");
     const gradient = shell.figure("gradient_norm", "gradient norm");
-    const escape = shell.figure("escape", "escape direction");
+    const escape = shell.figure("escape", "escape: loss change");
     const trend = new Trend(shell, app, {
       title: "Negative eigenvalues",
       scale: "count",
@@ -48,7 +48,7 @@ export const saddle = {
         const proven = /** @type {number|null|undefined} */ (reading?.negative_count_certified);
         certified.show(proven === null || proven === undefined ? missing : { text: count(proven), note: "proven lower bound" });
         const guess = asEstimate(reading?.negative_count_estimate);
-        estimate.estimate(guess, "not measured", guess.value === null ? {} : { note: guess.resolved === false ? "not resolved: half the steps disagree" : "" });
+        estimate.estimate(guess, "not measured", guess.value === null ? {} : { note: [fromStep(reading), guess.resolved === false ? "not resolved" : ""].filter(Boolean).join(", ") });
         lambda.estimate(/** @type {any} */ (reading?.lambda_min), "not measured", { note: sampling(reading?.lambda_min) });
         gradient.estimate(/** @type {any} */ (reading?.gradient_norm));
         showEscape(escape, reading);
@@ -71,10 +71,11 @@ export function sampling(estimate) {
 function showEscape(figure, reading) {
   const found = /** @type {import("../types.js").Escape|null|undefined} */ (reading?.escape);
   if (!reading) return figure.show(missing);
-  if (!found) return figure.show({ text: "none: no certified negative curvature at this check", missing: true });
-  const sign = found.sign < 0 ? "−" : "+";
-  figure.show({
-    text: `loss −${withError(found.measured, null)}`,
-    note: `measured; predicted −${number(found.predicted)}, ${sign}${number(found.step, 2)} along v of λmin`,
-  });
+  if (!found) return figure.show({ text: "none certified", missing: true });
+  figure.show({ text: change(found.measured), note: `predicted ${change(found.predicted)}` });
+}
+
+/** @param {number} decrease of the loss @returns {string} as a change: −0.018 is a fall */
+function change(decrease) {
+  return decrease > 0 ? number(-decrease, 3) : `+${number(-decrease, 3)}`;
 }

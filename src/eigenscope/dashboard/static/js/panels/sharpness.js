@@ -15,15 +15,14 @@ export const sharpness = {
   metrics: ["sharpness_score"],
   mount(shell, app) {
     const score = shell.figure("sharpness_score", "score", true);
-    const ratio = shell.figure("stability_ratio", "curvature ÷ threshold", true);
-    const formula = shell.figure("stability_ratio", "formula");
+    const ratio = shell.figure("stability_ratio", "curvature / threshold", true);
     const gauge = makeGauge();
     shell.body.append(gauge.root);
     const trend = new Trend(shell, app, {
       title: "Sharpness",
       scale: "score",
       lines: [{ metric: "sharpness_score", label: "score" }],
-      marks: [{ value: () => EDGE, label: "edge of stability", level: "critical", wash: true }],
+      marks: [{ value: () => EDGE, label: "past the edge of stability", level: "critical", wash: true }],
       alerts: (alert) => alert.panel === "sharpness",
     });
     shell.say("It speaks of the stability of this step size. The evidence that flat minima generalize better is mixed.");
@@ -36,9 +35,10 @@ export const sharpness = {
         const reading = run?.reading;
         const r = asEstimate(reading?.stability_ratio);
         shell.stateFromAlerts(run, "sharpness");
-        score.estimate(/** @type {any} */ (reading?.sharpness_score), r.reason ?? "not measured", { unit: asEstimate(reading?.sharpness_score).value === null ? "" : "/ 100" });
-        ratio.estimate({ ...r, reason: null }, r.reason ?? "not measured", r.value === null ? {} : { unit: "×", note: apart(r.value) });
-        formula.show(formulaOf(/** @type {any} */ (reading)?.optimizer ?? r.optimizer ?? null, String(run?.info?.config.optimizer ?? "")));
+        const why = r.reason ?? "not measured";
+        const optimizer = /** @type {string|undefined} */ (reading?.optimizer) ?? r.optimizer ?? null;
+        score.estimate(/** @type {any} */ (reading?.sharpness_score), why, r.value === null ? {} : { unit: "/ 100", note: apart(r.value) });
+        ratio.estimate({ ...r, reason: null }, why, { note: r.value === null ? null : formulaOf(optimizer, String(run?.info?.config.optimizer ?? "")) });
         gauge.show(asEstimate(reading?.sharpness_score));
       },
     };
@@ -51,20 +51,20 @@ function apart(ratio) {
 }
 
 /**
- * The threshold that the ratio divides by, for the optimizer at hand.
+ * The ratio's formula, for the optimizer at hand.
  * @param {string|null} optimizer its class
  * @param {string} settings as the run's configuration has them
- * @returns {import("../ui/figure.js").Shown}
+ * @returns {string}
  */
 export function formulaOf(optimizer, settings) {
-  if (!optimizer || optimizer === "none") return { text: "needs an optimizer", missing: true };
+  if (!optimizer || optimizer === "none") return "";
   const momentum = Number(/momentum=([\d.eE+-]+)/.exec(settings)?.[1] ?? 0) > 0;
   const nesterov = momentum && /nesterov(?:=True)?(?!=)/.test(settings);
-  if (/adam/i.test(optimizer)) return { text: "λ₁(P⁻¹H)·η·(1−β₁) ÷ (2+2β₁)", note: optimizer };
-  if (/rmsprop/i.test(optimizer)) return { text: "λ₁(P⁻¹H)·η ÷ (2+2β)", note: optimizer };
-  if (nesterov) return { text: "λmax·η·(1+2β) ÷ (2+2β)", note: `${optimizer}, Nesterov` };
-  if (momentum) return { text: "λmax·η ÷ (2+2β)", note: `${optimizer}, heavy ball` };
-  return { text: "λmax·η ÷ 2", note: optimizer };
+  if (/adam/i.test(optimizer)) return `${optimizer}: λ₁(P⁻¹H)·η·(1−β₁) / (2+2β₁)`;
+  if (/rmsprop/i.test(optimizer)) return `${optimizer}: λ₁(P⁻¹H)·η / (2+2β)`;
+  if (nesterov) return `${optimizer}, Nesterov: λmax·η·(1+2β) / (2+2β)`;
+  if (momentum) return `${optimizer}, heavy ball: λmax·η / (2+2β)`;
+  return `${optimizer}: λmax·η / 2`;
 }
 
 /** A bar from 0 to 100: the needle, its error, and the edge in the middle. */

@@ -23,7 +23,7 @@ export const timeline = {
     const range = h("span", { class: "span" });
     shell.aside.append(range, ...controls(app));
     const trends = LINES.map((line, i) => new Trend(shell, app, {
-      title: line.label, scale: "log", lines: [line], alerts: () => true, stepLabels: i === LINES.length - 1,
+      title: line.label, scale: "log", lines: [line], alone: true, alerts: () => true, stepLabels: i === LINES.length - 1,
       onCursor: (step, reach) => sayNearest(step, reach),
     }));
     const sayNearest = (/** @type {number|null} */ step, /** @type {number} */ reach) => {
@@ -38,8 +38,9 @@ export const timeline = {
     return {
       draw() {
         for (const trend of trends) trend.draw();
-        const { min, max } = app.view();
-        if (changed(min, max)) setText(range, `steps ${count(Math.max(0, Math.ceil(min)))} – ${count(Math.floor(max))}`);
+        const [view, whole] = [app.view(), app.extent()];
+        const [min, max] = [Math.max(view.min, whole.min), Math.min(view.max, whole.max)];
+        if (changed(min, max)) setText(range, `steps ${count(Math.ceil(min))} – ${count(Math.floor(max))}`);
         for (const button of shell.aside.querySelectorAll("button")) button.disabled = app.window === null && button.dataset.needs === "window";
       },
     };

@@ -1,7 +1,7 @@
 // A number on a panel: its label (which opens the definition), its value with the error, or why it has none.
 
 import { h, setAttribute, setText } from "../dom.js";
-import { withError } from "../format.js";
+import { count, withError } from "../format.js";
 import { term } from "./definitions.js";
 
 /** @typedef {{text: string, unit?: string, note?: string|null, level?: string|null, missing?: boolean}} Shown */
@@ -13,7 +13,9 @@ export class Figure {
    * @param {boolean} [large]
    */
   constructor(name, label, large = false) {
-    this.value = h("span", { class: "value", "data-figure": name });
+    this.main = h("b");
+    this.error = h("span", { class: "error" });
+    this.value = h("span", { class: "value", "data-figure": name }, this.main, " ", this.error);
     this.unit = h("span", { class: "unit" });
     this.note = h("span", { class: "note" });
     this.label = h("span", { class: "label" }, term(name, label));
@@ -22,7 +24,9 @@ export class Figure {
 
   /** @param {Shown} shown */
   show({ text, unit = "", note = null, level = null, missing = false }) {
-    setText(this.value, text);
+    const cut = text.startsWith("(") ? -1 : text.indexOf(" ± ");
+    setText(this.main, cut < 0 ? text : text.slice(0, cut));
+    setText(this.error, cut < 0 ? "" : text.slice(cut + 1));
     setText(this.unit, unit);
     setText(this.note, note ?? "");
     setAttribute(this.root, "data-level", level);
@@ -47,4 +51,13 @@ export function asEstimate(given) {
   if (typeof given === "number") return { value: given };
   if (given === null || typeof given !== "object") return { value: null };
   return { value: null, .../** @type {object} */ (given) };
+}
+
+/**
+ * @param {import("../types.js").Reading|null|undefined} reading
+ * @returns {string} the step of what comes from the whole spectrum, where it is older than the reading
+ */
+export function fromStep(reading) {
+  const step = reading?.spectrum_step;
+  return typeof step === "number" && step !== reading?.step ? `from step ${count(step)}` : "";
 }

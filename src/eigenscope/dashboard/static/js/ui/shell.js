@@ -42,12 +42,13 @@ export class Shell {
   figure(name, label, large) {
     const figure = new Figure(name, label, large);
     this.figures.append(figure.root);
+    this.figures.dataset.large = String(this.figures.querySelectorAll(".large").length);
     return figure;
   }
 
   /** @param {string} level @param {string} text The panel's state, in a word, a shape and a colour. */
   state(level, text) {
-    setText(this.chip, `${sign(level)} ${text}`);
+    setText(this.chip, text && `${sign(level)} ${text}`);
     setAttribute(this.chip, "data-level", level);
     setAttribute(this.root, "data-level", level);
   }

@@ -1,0 +1,52 @@
+# make demo · make test · make lint · make bench        (only Python 3.11 or newer is needed)
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: demo test test-all lint types docs bench clean
+
+demo: .venv/installed  ## train a real network, watched live: make demo ARGS="--scenario saddle"
+	$(BIN)/eigenscope demo $(ARGS)
+
+test: .venv/tested  ## what CI runs
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: .venv/tested  ## with the rare longer tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/linted  ## ruff, mypy strict, and tsc over the dashboard's JavaScript
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cd lint && npm ci --silent --no-audit --no-fund && npx tsc -p .
+
+docs: .venv/tested  ## the reference pages, from the docstrings
+	$(BIN)/python docs/build.py
+
+bench: .venv/benched  ## the figures in the docs, measured again
+	$(BIN)/python benchmarks/curvature.py --json benchmarks/results/curvature.json
+	$(BIN)/python benchmarks/monitor.py --json benchmarks/results/monitor.json
+	$(BIN)/python benchmarks/run_file.py --json benchmarks/results/run_file.json
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "eigenscope needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[demo]'
+	@touch $@
+
+.venv/tested: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	@touch $@ .venv/installed
+
+.venv/linted: .venv/tested
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[lint]'
+	@touch $@
+
+.venv/benched: .venv/tested
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist

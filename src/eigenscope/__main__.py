@@ -1,0 +1,7 @@
+"""`python -m eigenscope`."""
+
+import sys
+
+from eigenscope.cli import main
+
+sys.exit(main())

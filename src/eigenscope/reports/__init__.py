@@ -1,0 +1,1 @@
+"""What was found, for people: one file a format."""
