@@ -4,6 +4,7 @@ from eigenscope.curvature import curvature
 from eigenscope.errors import EigenscopeError, InputError, MeasurementError, RunFileError
 from eigenscope.monitor import Monitor
 from eigenscope.runs import Run, Series, load_run
+from eigenscope.sharpness import sharpness
 
 __all__ = [
     "EigenscopeError",
@@ -15,4 +16,5 @@ __all__ = [
     "Series",
     "curvature",
     "load_run",
+    "sharpness",
 ]

@@ -29,6 +29,7 @@ from eigenscope.operators import GaussNewtonOperator, HessianOperator, Probe, Sc
 from eigenscope.operators.checks import SelfCheck, self_check
 from eigenscope.operators.loss_operator import LossOperator
 from eigenscope.operators.probe import BatchWeight, LossFunction
+from eigenscope.sharpness import leading
 
 MATRICES: dict[str, type[LossOperator]] = {"hessian": HessianOperator, "gauss_newton": GaussNewtonOperator}
 Progress = Callable[[int, int], None]  # products done, products at most
@@ -66,7 +67,7 @@ class Memory:
 
     vectors: Float[Tensor, "k n"] | None = None  # both ends of the spectrum, ascending
     negative: int = 0  # how many of them are from the lower end
-    scaled_vector: Float[Tensor, " n"] | None = None  # the leading one of P⁻¹H
+    scaled_vectors: Float[Tensor, "k n"] | None = None  # the leading ones of P⁻¹H
     spectrum: Spectrum | None = None
     checked: SelfCheck | None = None
     looks: int = 0
@@ -232,8 +233,8 @@ class _Look:
             return None, None
         errors = []
         for vector in ends:
-            product = self.operator @ vector
-            errors.append(self.operator.quadratic_sampling_error())
+            product, error = self.operator.spread(vector)
+            errors.append(error)
         if self.memory.checked is None:
             self.memory.checked = self_check(
                 self.operator, ends[-1], product, krylov.noise, max(pairs.spectral_radius, 0.0)
@@ -258,10 +259,9 @@ class _Look:
         if edge.scales is None:
             return Estimate(None, reason=edge.reason), edge
         scaled = ScaledOperator(self.operator, edge.scales.to(self.operator.space.dtype).sqrt())
-        values, residual, self.memory.scaled_vector = leading(
-            scaled, self.memory.scaled_vector, self.generator, self.settings.warm_tolerance
-        )
-        return Estimate(values, error=residual), edge
+        found = leading(scaled, self.memory.scaled_vectors, self.generator)
+        self.memory.scaled_vectors = found.vectors
+        return found.lambda_max, edge
 
     # -- the numbers ----------------------------------------------------------------------------------------------
 
@@ -361,19 +361,3 @@ def _negative_share(lambda_min: Estimate, lambda_max: Estimate) -> Estimate:
         return Estimate(None, reason="λmax is not positive")
     share = abs(low) / high
     return Estimate(share, error=((lambda_min.error or 0.0) + share * (lambda_max.error or 0.0)) / high)
-
-
-def leading(
-    operator: Any, start: Tensor | None, generator: torch.Generator, tolerance: float, steps: int = 20
-) -> tuple[float, float, Tensor]:
-    """The largest eigenvalue with its residual and vector, from the last vector where there is one."""
-    random = operator.space.random(generator)
-    first = random if start is None else start.to(random.dtype) + 0.1 * random
-
-    def stop(pairs: RitzPairs) -> bool:
-        return bool(pairs.expected_errors()[-1] <= tolerance * abs(pairs.values[-1]))
-
-    krylov = lanczos(operator, first, steps=steps, generator=generator, stop=stop, first_test=2)
-    pairs = krylov.ritz()
-    vector = krylov.vectors(pairs.coefficients[:, -1:])[0]
-    return float(pairs.values[-1]), float(pairs.residuals[-1]), vector.float()

@@ -99,7 +99,7 @@ def lanczos(
         run.step()
         if run.matvecs >= run.steps:
             break
-        if run.matvecs >= first_test and run.matvecs % 2 == 0 and stop(run.ritz()):
+        if run.matvecs >= first_test and stop(run.ritz()):
             break
         run.extend()
     return run.result()

@@ -28,7 +28,7 @@ class Operator(ABC):
     def shape(self) -> tuple[int, int]:
         return self.space.size, self.space.size
 
-    def __matmul__(self, v: Float[Tensor, "n *k"]) -> Float[Tensor, "n *k"]:
+    def __matmul__(self, v: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         if v.shape[0] != self.space.size or v.ndim not in (1, 2):
             raise ValueError(f"expected a vector or block with {self.space.size} rows, got shape {tuple(v.shape)}")
         if v.ndim == 1:

@@ -18,7 +18,7 @@ class _GaussNewtonGraph(Graph):
     predictions: list[Tensor]  # z, what the model returned
     sensitivity: list[Tensor]  # ∂L/∂z, as a graph in z
     dual: list[Tensor]  # u, of ones; Jᵀu is linear in it, so that differentiating it again gives Jv
-    pulled: list[Tensor | None]  # Jᵀu
+    pulled: Sequence[Tensor | None]  # Jᵀu
 
 
 class GaussNewtonOperator(LossOperator):

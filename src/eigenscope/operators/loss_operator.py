@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -12,8 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eigenscope.errors import InputError, MeasurementError
 from eigenscope.operators.base import Operator
 from eigenscope.operators.graph import available_memory, graph_bytes
+from eigenscope.operators.isolation import differentiable
 from eigenscope.operators.probe import Probe
 from eigenscope.operators.space import VectorSpace
 
@@ -29,7 +30,7 @@ class Graph:
 
     loss: Tensor
     outputs: Sequence[Tensor]  # what is differentiated again
-    gradient: list[Tensor | None]
+    gradient: Sequence[Tensor | None]
 
 
 class LossOperator(Operator):
@@ -47,25 +48,27 @@ class LossOperator(Operator):
         Bytes for graphs and Krylov basis together; by default half of what is free.
     """
 
+    has_differences = False  # products by finite differences of gradients
+
     def __init__(self, probe: Probe, *, method: str = "auto", memory_limit: float | None = None) -> None:
         if method not in METHODS:
-            raise ValueError(f"method={method!r} is not one of {', '.join(METHODS)}")
+            raise InputError(f"method={method!r} is not one of {', '.join(METHODS)}")
         self.probe = probe
         device = probe.parameters.device
         self.space = VectorSpace(probe.parameters.count, device)
         self.memory_limit = memory_limit if memory_limit is not None else 0.5 * available_memory(device)
         self.graph_bytes = 0  # of all batches together, estimated from the first
         self.notes: list[str] = []
-        self.parts: list[float] = []  # ⟨v, A_b v⟩ of each batch b in the last product
         self.loss = 0.0
         self.gradient_seconds = 0.0  # one gradient of the whole probe, estimated from the first batch
         self._graphs: list[Graph] = []
-        self.gradient = self._start(method)
+        with differentiable([device]):
+            self.gradient = self._start(method)
 
     # -- the first pass: loss, gradient, and which way products are made ------------------------------------------
 
     def _start(self, method: str) -> Float[Tensor, " n"]:
-        probe, total, losses = self.probe, self.space_zero(), []
+        probe, total, reached = self.probe, self.space_zero(), False
         with probe.isolated():
             first = probe.loss(0)
             if probe.reaches_originals(first):
@@ -74,55 +77,61 @@ class LossOperator(Operator):
             del first
         with probe.isolated():
             self.gradient_seconds = self._time_gradient()
-            self.method = FINITE_DIFFERENCE if method == FINITE_DIFFERENCE else RECOMPUTED
-            for index, weight in enumerate(probe.weights):
-                graph, keep = self._first_graph(index, method)
-                losses.append(weight * float(graph.loss.detach()))
-                total += weight * self.probe.parameters.join(graph.gradient, total.dtype)
-                if keep:
-                    self._graphs.append(graph)
-                del graph
-        self.loss = sum(losses)
+        self.method = self._choose(method)
+        for index, weight in enumerate(probe.weights):
+            with probe.isolated():  # one each, as in a product: in train mode a batch has the same dropout in both
+                graph = self._plain(index) if self.method == FINITE_DIFFERENCE else self._graph(index)
+            self.loss += weight * float(graph.loss.detach())
+            total += weight * probe.parameters.join(graph.gradient, total.dtype)
+            reached |= any(part is not None for part in graph.gradient)
+            if self.method == KEPT:
+                self._graphs.append(graph)
+            del graph
+        if not reached:
+            raise InputError("the loss does not depend on any trainable parameter of the model")
         return total
 
-    def _first_graph(self, index: int, method: str) -> tuple[Graph, bool]:
-        if index == 0 and method in ("auto", KEPT):
-            self._choose(method)
-        differentiable = self.method != FINITE_DIFFERENCE
-        return self._graph(index) if differentiable else self._plain(index), self.method == KEPT
-
-    def _choose(self, method: str) -> None:
+    def _choose(self, method: str) -> str:
         """Try a product on the first batch; measure its graph; decide."""
-        probe = self.probe
+        if method == FINITE_DIFFERENCE:
+            return self._differences_allowed()
         try:
-            graph = self._graph(0)
-            self._batch_product(graph, probe.leaves)
+            with self.probe.isolated():
+                graph = self._graph(0)
+                self._batch_product(graph, self.probe.leaves)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, NotImplementedError) as error:
+            why = f"the model has no second derivative: {_first_line(error)}"
             if method != "auto":
-                raise
-            self.method = FINITE_DIFFERENCE
-            self.notes.append(f"finite differences, for the model has no second derivative: {_first_line(error)}")
-            return
-        share = max(probe.weights[0], 1e-12)
-        largest = max(w / share for w in probe.weights)
-        size = graph_bytes([graph.loss, *graph.outputs], probe.leaves)
-        self.graph_bytes = int(size * max(1.0 / share, largest)) if len(probe.weights) > 1 else size
-        fits = self.graph_bytes <= self.memory_limit / 2
-        self.method = KEPT if method == KEPT or fits else RECOMPUTED
-        if not fits and self.method == RECOMPUTED:
-            self.notes.append(
-                f"graphs of {self.graph_bytes / 2**20:.0f} MB do not fit half of the memory limit of "
-                f"{self.memory_limit / 2**20:.0f} MB: each product rebuilds them"
+                raise MeasurementError(f"{why}; method='finite_difference' needs none") from error
+            self.notes.append(f"finite differences, for {why}")
+            return self._differences_allowed()
+        self.graph_bytes = int(graph_bytes([graph.loss, *graph.outputs], self.probe.leaves) / self.probe.weights[0])
+        if method != "auto":
+            return method
+        if self.graph_bytes <= self.memory_limit / 2:
+            return KEPT
+        self.notes.append(
+            f"graphs of {self.graph_bytes / 2**20:.3g} MB do not fit half of the memory limit of "
+            f"{self.memory_limit / 2**20:.3g} MB: each product rebuilds them"
+        )
+        return RECOMPUTED
+
+    def _differences_allowed(self) -> str:
+        if not self.has_differences:
+            raise InputError(f"{type(self).__name__} has no finite differences: use matrix='hessian'")
+        if not self.probe.aliased:
+            raise InputError(
+                "finite differences move the model's parameters, but the loss uses some other than through the model"
             )
+        return FINITE_DIFFERENCE
 
     def _time_gradient(self) -> float:
-        share = self.probe.weights[0]
         self._plain(0)  # the first pass warms caches and is not timed
         start = self._now()
         self._plain(0)
-        return (self._now() - start) / max(share, 1e-12)
+        return (self._now() - start) / self.probe.weights[0]
 
     def _now(self) -> float:
         if self.space.device.type == "cuda":
@@ -136,33 +145,38 @@ class LossOperator(Operator):
     # -- products -------------------------------------------------------------------------------------------------
 
     def _matvec(self, v: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        total = torch.zeros_like(v, dtype=self.space.dtype)
-        self.parts = []
-        for index, weight in enumerate(self.probe.weights):
-            product = self._part(index, v).to(total.dtype)
-            self.parts.append(self.space.dot(v, product))
-            total.add_(product, alpha=weight)
+        weights = self.probe.weights
+        if len(weights) == 1:
+            return self._part(0, v).to(v.dtype)
+        total = self.space_zero()
+        for index, weight in enumerate(weights):
+            total.add_(self._part(index, v), alpha=weight)
         return total.to(v.dtype)
+
+    def spread(self, v: Float[Tensor, " n"]) -> tuple[Float[Tensor, " n"], float | None]:
+        """Av, and the standard error of ⟨v, Av⟩ over the probe's batches (None for a single batch)."""
+        total, forms = self.space_zero(), []
+        for index, weight in enumerate(self.probe.weights):
+            product = self._part(index, v)
+            forms.append(self.space.dot(v, product))
+            total.add_(product, alpha=weight)
+        return self._counted(1, total.to(v.dtype)), weighted_standard_error(forms, self.probe.weights)
 
     def _part(self, index: int, v: Tensor) -> Tensor:
         """A_b v for one batch, flat."""
-        if self.method == FINITE_DIFFERENCE:
-            return self._difference(index, v)
-        pieces = self.probe.parameters.split(v)
-        if self.method == KEPT:
-            with torch.enable_grad():
+        with differentiable([self.space.device]):
+            if self.method == FINITE_DIFFERENCE:
+                return self._difference(index, v)
+            pieces = self.probe.parameters.split(v)
+            if self.method == KEPT:
                 product = self._batch_product(self._graphs[index], pieces)
-        else:
-            with self.probe.isolated():
-                product = self._batch_product(self._graph(index), pieces)
-        return self.probe.parameters.join(product, self.space.dtype)
+            else:
+                with self.probe.isolated():
+                    product = self._batch_product(self._graph(index), pieces)
+            return self.probe.parameters.join(product, self.space.dtype)
 
     def _difference(self, index: int, v: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has no finite-difference product")
-
-    def quadratic_sampling_error(self) -> float | None:
-        """The standard error of ⟨v, Av⟩ over the probe's batches, from the last product; None for one batch."""
-        return weighted_standard_error(self.parts, self.probe.weights)
 
     def space_zero(self) -> Tensor:
         return torch.zeros(self.space.size, dtype=self.space.dtype, device=self.space.device)
@@ -170,7 +184,6 @@ class LossOperator(Operator):
     def close(self) -> None:
         """Free the kept graphs."""
         self._graphs.clear()
-        gc.collect()
 
     @abstractmethod
     def _graph(self, index: int) -> Graph:

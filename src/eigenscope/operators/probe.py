@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from eigenscope.errors import InputError
-from eigenscope.operators.isolation import isolated, underlying
+from eigenscope.operators.isolation import isolated, random_streams, underlying
 
 LossFunction = Callable[[Any, Any], Tensor]
 BatchWeight = Callable[[Any], float]
@@ -31,7 +32,8 @@ def as_batches(batches: Any) -> list[Any]:
             f"the probe is a {type(batches).__name__}: pass one batch or a list of batches "
             "(of a data loader, a fixed few: [batch for batch, _ in zip(loader, range(8))])"
         )
-    items = list(batches)
+    with random_streams():  # a loader that shuffles draws from them
+        items = list(batches)
     if not items:
         raise InputError("the probe is empty: pass at least one batch")
     kinds = {(i.dtype, i.shape[1:]) if isinstance(i, Tensor) else type(i) for i in items}
@@ -60,6 +62,16 @@ def _tensors(batch: Any) -> Iterable[Tensor]:
         yield from _tensors(vars(batch))
 
 
+def _usable(batch: Any) -> Any:
+    """The batch, with a copy of each tensor that was made in inference mode: autograd can't save those."""
+
+    def usable(leaf: Any) -> Any:
+        return leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf
+
+    with torch.inference_mode(False):
+        return tree_map(usable, batch)
+
+
 @dataclass(frozen=True)
 class Parameters:
     """The parameters that a Hessian is taken over: trainable, each once, in the model's order."""
@@ -73,19 +85,21 @@ class Parameters:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         if not named:
             raise InputError(f"{type(model).__name__} has no trainable parameter: none has requires_grad=True")
-        for name, p in named:
+        devices = {p.device: name for name, p in named}
+        if len(devices) > 1:
+            places = ", ".join(f"{name!r} on {device}" for device, name in devices.items())
+            raise InputError(f"the parameters lie on several devices ({places}): move the model to one")
+        if named[0][1].is_meta:
+            raise InputError(f"parameter {named[0][0]!r} is on the meta device and has no values: load the model first")
+        for name, p in model.named_parameters():
             if isinstance(p, nn.parameter.UninitializedParameter):
                 raise InputError(f"parameter {name!r} has no shape yet: run the model once on a batch first")
-            if p.is_inference():
+            if p.is_inference() and p.requires_grad:
                 raise InputError(f"parameter {name!r} was made in inference mode: build the model outside of it")
             if p.is_complex():
                 raise InputError(f"parameter {name!r} is complex: only real parameters are supported")
             if not bool(torch.isfinite(p.detach()).all()):
                 raise InputError(f"parameter {name!r} holds NaN or infinity: the model has diverged or is corrupt")
-        devices = {p.device: name for name, p in named}
-        if len(devices) > 1:
-            places = ", ".join(f"{name!r} on {device}" for device, name in devices.items())
-            raise InputError(f"the parameters lie on several devices ({places}): move the model to one")
         return cls(tuple(n for n, _ in named), tuple(p for _, p in named), named[0][1].device)
 
     @property
@@ -94,13 +108,14 @@ class Parameters:
 
     def split(self, vector: Tensor) -> list[Tensor]:
         """A flat vector as tensors of the parameters' shapes and types."""
-        parts = vector.split([p.numel() for p in self.tensors])
+        parts = torch.split(vector, [p.numel() for p in self.tensors])
         return [part.view(p.shape).to(p.dtype) for part, p in zip(parts, self.tensors, strict=True)]
 
     def join(self, tensors: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
         """Tensors of the parameters' shapes as one flat vector; None is zero."""
         pairs = zip(tensors, self.tensors, strict=True)
-        return torch.cat([(torch.zeros_like(p) if t is None else t).detach().reshape(-1).to(dtype) for t, p in pairs])
+        flat = [(torch.zeros_like(p) if t is None else t).detach().reshape(-1) for t, p in pairs]
+        return torch.cat(flat).to(dtype)
 
 
 class Probe:
@@ -125,12 +140,14 @@ class Probe:
             raise InputError(f"loss_fn is a {type(loss_fn).__name__}: a function loss_fn(model, batch) is needed")
         self.model = underlying(model)
         self.loss_fn = loss_fn
-        self.batches = as_batches(batches)
-        sizes = [float(batch_weight(b) if batch_weight else batch_size(b)) for b in self.batches]
+        found = as_batches(batches)
+        sizes = [float(batch_weight(b) if batch_weight else batch_size(b)) for b in found]
         if not all(math.isfinite(s) and s >= 0 for s in sizes) or not sum(sizes) > 0:
             raise InputError(f"the batches' weights are {sizes}: they must be finite, not negative, and not all zero")
+        # a batch without weight (all of its labels masked) has no mean loss
+        self.batches = [_usable(batch) for batch, size in zip(found, sizes, strict=True) if size > 0]
         self.samples = int(sum(sizes))
-        self.weights = [s / sum(sizes) for s in sizes]
+        self.weights = [size / sum(sizes) for size in sizes if size > 0]
         self.train_mode = train_mode
         self.parameters = Parameters.of(self.model)
         self.leaves = [p.detach().requires_grad_() for p in self.parameters.tensors]

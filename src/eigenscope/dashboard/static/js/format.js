@@ -110,3 +110,8 @@ export function stepTick(step) {
   if (Math.abs(step) >= 1e4) return `${Number((step / 1e3).toPrecision(6))}k`;
   return fixed(step, 0);
 }
+
+/** @param {string} text @returns {string} with a capital letter first */
+export function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

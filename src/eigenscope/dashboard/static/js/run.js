@@ -10,7 +10,7 @@ const RANK = { ok: 0, warning: 1, critical: 2 };
 const MOST_DENSITIES = 400;
 const MOST_TRANSITIONS = 400;
 const EMPTY = new Track();
-const EXACT = 500; // a series with fewer points than this was not decimated
+export const EXACT = 500; // a series with fewer points than this was not decimated
 
 /** @param {Alert} a @param {Alert} b @returns {number} the worst first, among equals the newest */
 export function worseFirst(a, b) {

@@ -1,5 +1,7 @@
 // From the tracks of runs to the columns that uPlot draws, and the range that shows them.
 
+import { EXACT } from "../run.js";
+
 /** @typedef {import("../track.js").Track} Track */
 
 /** @typedef {{metric: string, label: string, side?: boolean, stepped?: boolean, breaks?: string}} Line:
@@ -55,12 +57,12 @@ function breakAt(cols, step) {
 function gap(breaks, from, to) {
   const first = breaks.indexAt(from) + 1;
   const between = breaks.indexAt(to - 1e-9) - first + 1;
-  const allowed = breaks.length < 500 ? 0 : 4;
+  const allowed = breaks.length < EXACT ? 0 : 4;
   return between > allowed ? (breaks.steps[first] ?? null) : null;
 }
 
 /**
- * Least and greatest value in a window, error bands included where they stay within a decade of the value.
+ * Least and greatest value in a window, error bands included; on a logarithmic axis as far as a decade.
  * @param {Columns[]} all
  * @param {{min: number, max: number}} view
  * @param {boolean} positive the axis is logarithmic
@@ -72,11 +74,9 @@ export function bounds(all, view, positive) {
   const take = (/** @type {Columns} */ cols, /** @type {number} */ i) => {
     const value = cols.value[i];
     if (value === null || value === undefined || (positive && value <= 0)) return;
-    const low = cols.low[i] ?? value;
-    const high = cols.high[i] ?? value;
-    const wide = high - low > 20 * Math.abs(value) || (positive && low <= 0);
-    least = Math.min(least, wide ? value - Math.abs(value) * 0.9 : low);
-    most = Math.max(most, wide ? value + Math.abs(value) : high);
+    const [low, high] = [cols.low[i] ?? value, cols.high[i] ?? value];
+    least = Math.min(least, positive ? Math.max(low, value / 10) : low > -BEYOND / 2 ? low : value);
+    most = Math.max(most, positive ? Math.min(high, value * 10) : high < BEYOND / 2 ? high : value);
   };
   for (const cols of all) {
     for (let i = 0; i < cols.steps.length; i++) {

@@ -2,6 +2,7 @@
 
 import { h, setAttribute, setText } from "../dom.js";
 import { count, withError } from "../format.js";
+import { EXACT } from "../run.js";
 import { term } from "../ui/definitions.js";
 
 /** @typedef {import("./data.js").Line} Line */
@@ -40,7 +41,7 @@ export class Readout {
       setAttribute(/** @type {HTMLElement} */ (this.second[i]), "hidden", runs.length > 1 ? null : "");
       runs.forEach((run, r) => {
         const track = run.track(line.metric);
-        const index = at === null ? track.length - 1 : track.nearest(at);
+        const index = at === null ? track.length - 1 : valueAt(run, line, at);
         if (r === 0 && index >= 0) where = Math.max(where, track.steps[index] ?? 0);
         const node = this.values[i]?.[r];
         if (node) setText(node, !withValues ? "" : index < 0 ? "—" : withError(track.values[index], noError(track.errors[index])));
@@ -48,6 +49,21 @@ export class Readout {
     });
     setText(this.step, at !== null && Number.isFinite(where) ? `step ${count(where)}` : "");
   }
+}
+
+/**
+ * @param {Run} run
+ * @param {Line} line
+ * @param {number} step
+ * @returns {number} the index of the nearest point; -1 where the nearest check gave no value
+ */
+function valueAt(run, line, step) {
+  const track = run.track(line.metric);
+  const index = track.nearest(step);
+  if (!line.breaks || index < 0) return index;
+  const checks = run.track(line.breaks);
+  const check = checks.steps[checks.nearest(step)] ?? 0;
+  return checks.length < EXACT && check !== track.steps[index] ? -1 : index;
 }
 
 /** @param {number|undefined} error @returns {number|null} */

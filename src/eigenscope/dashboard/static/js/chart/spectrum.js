@@ -10,7 +10,14 @@ import { cursor, eigenvalueAxis, fitted, keys, selected, valueAxis, wheelAndTouc
 
 /** @typedef {import("../types.js").Density} Density */
 
-export const DECADES = 6; // of density that are drawn; less than 10⁻⁶ of the greatest is the floor
+/**
+ * The least density that is told apart: a tenth of an eigenvalue a unit, within three to six decades of the greatest.
+ * @param {number} ceiling
+ * @returns {number}
+ */
+export function floorOf(ceiling) {
+  return Math.min(ceiling / 1e3, Math.max(0.1, ceiling / 1e6));
+}
 
 /** @typedef {{scale: import("../scales.js").Scale, range: [number, number], noise: number|null,
  *   densities: Density[]}} Spectra: one density a shown run, on a common axis; `noise` is τ */
@@ -38,11 +45,12 @@ export class Spectrum {
     const [min, max] = spectra.range;
     this.plot?.batch(() => this.plot?.setScale("x", { min, max }));
     setAttribute(this.host, "aria-label", this.summary());
+    setAttribute(this.host, "data-empty", spectra.densities.length ? null : "");
   }
 
   /** @returns {uPlot.AlignedData} */
   data() {
-    const floor = this.ceiling() / 10 ** (DECADES + 1);
+    const floor = floorOf(this.ceiling()) / 10; // out of sight
     const tables = this.now.densities.map((d) => /** @type {uPlot.AlignedData} */ ([d.grid, d.values.map((v) => Math.max(v, floor))]));
     return tables.length ? uPlot.join(tables) : [[], []];
   }
@@ -59,7 +67,7 @@ export class Spectrum {
     this.built = shape;
     this.plot?.destroy();
     const { scale } = this.now;
-    const height = () => /** @type {[number, number]} */ ([this.ceiling() / 10 ** DECADES, this.ceiling() * 2]);
+    const height = () => /** @type {[number, number]} */ ([floorOf(this.ceiling()), this.ceiling() * 2]);
     const path = uPlot.paths.linear?.();
     const series = this.now.densities.map((_, run) => ({
       auto: false, width: 1.5, points: { show: false }, dash: run ? [7, 4] : [], ...(path && { paths: path }),

@@ -5,7 +5,7 @@ import { h, setText } from "../dom.js";
 import { count, number } from "../format.js";
 import { term } from "../ui/definitions.js";
 import { swatch } from "./readout.js";
-import { DECADES } from "./spectrum.js";
+import { floorOf } from "./spectrum.js";
 import { densityAt } from "./waterfall.js";
 
 /** @typedef {import("../types.js").Density} Density */
@@ -52,7 +52,7 @@ export class SpectrumLegend {
   colours(ceiling) {
     this.bottom.hidden = ceiling === 0;
     paintRamp(this.ramp);
-    setText(this.low, `≤ ${number(ceiling / 10 ** DECADES, 1)}`);
+    setText(this.low, `≤ ${number(floorOf(ceiling), 1)}`);
     setText(this.high, number(ceiling, 1));
   }
 }

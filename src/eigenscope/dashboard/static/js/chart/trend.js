@@ -69,6 +69,7 @@ export class Trend {
   report(runs) {
     this.readout.show(runs, this.cursorStep());
     setAttribute(this.host, "aria-label", this.summary());
+    setAttribute(this.host, "data-empty", this.columns.some((c) => c.steps.length) ? null : "");
     if (this.tables) this.drawTable();
   }
 
@@ -124,7 +125,7 @@ export class Trend {
       padding: [6, 16, 0, 0],
       legend: { show: false },
       scales: { x: { time: false }, y: { distr: 100, fwd: scale.forward, bwd: scale.backward, range: () => this.range() } },
-      axes: [stepAxis(stepLabels), valueAxis(() => this.scale)],
+      axes: [stepAxis(stepLabels), this.valueAxis()],
       series: [{}, ...looks.flatMap(({ run, line }) => seriesOf(run, line))],
       bands: looks.map(({ run }, i) => ({ series: [3 * i + 3, 3 * i + 1], fill: () => palette[run ? "run-b-band" : "run-a-band"] })),
       cursor: cursor(this.gestures, "steps"),
@@ -136,6 +137,13 @@ export class Trend {
       },
     }, this.aligned(), this.host);
     wheelAndTouch(this.plot, this.gestures);
+  }
+
+  /** @returns {uPlot.Axis} */
+  valueAxis() {
+    const axis = valueAxis(() => this.scale);
+    if (this.options.scale !== "count") return axis;
+    return { ...axis, values: (_, splits) => splits.map((s) => (Number.isInteger(s) ? count(s) : "")) };
   }
 
   /** @param {uPlot} u */
@@ -163,7 +171,7 @@ export class Trend {
     const marks = (this.options.marks ?? []).map((mark) => mark.value()).filter((v) => typeof v === "number");
     const [least, most] = [Math.min(found[0], ...marks), Math.max(found[1], ...marks)];
     const [low, high] = padded(this.scale, least, most, this.options.scale === "log" ? 0.3 : 0.8);
-    return this.options.scale === "count" ? [-0.3, high] : [low, high];
+    return this.options.scale === "count" ? [-0.3, Math.max(high, 1.5)] : [low, high];
   }
 
   /** @returns {string} the chart in words */

@@ -8,7 +8,7 @@ import { evenTicks, linear } from "../scales.js";
 import { palette } from "../theme.js";
 import { inside } from "./marks.js";
 import { cursor, eigenvalueAxis, fitted, selected, valueAxis, wheelAndTouch } from "./plot.js";
-import { DECADES } from "./spectrum.js";
+import { floorOf } from "./spectrum.js";
 
 /** @typedef {import("../types.js").Density} Density */
 
@@ -52,6 +52,7 @@ export class Waterfall {
     });
     this.plot?.redraw(false, false);
     setAttribute(this.host, "aria-label", this.summary());
+    this.host.hidden = history.densities.length === 0;
   }
 
   build() {
@@ -169,14 +170,15 @@ export function densityAt(density, value) {
 function rowOf(density, values, colours, ceiling) {
   const row = new Uint32Array(values.length);
   const top = colours.length - 1;
+  const decades = Math.log10(ceiling / floorOf(ceiling));
   for (let x = 0; x < values.length; x++) {
     const height = densityAt(density, values[x] ?? 0) / ceiling;
-    const level = height > 0 ? 1 + Math.log10(height) / DECADES : 0;
+    const level = height > 0 ? 1 + Math.log10(height) / decades : 0;
     row[x] = colours[Math.round(top * Math.min(1, Math.max(0, level)))] ?? 0;
   }
   for (const { value } of density.outliers) {
     const x = values.findIndex((v) => v >= value);
-    for (const place of [x - 1, x]) if (place >= 0) row[place] = colours[top] ?? 0;
+    for (const place of density.outliers.length > 20 ? [x] : [x - 1, x]) if (place >= 0) row[place] = colours[top] ?? 0;
   }
   return row;
 }

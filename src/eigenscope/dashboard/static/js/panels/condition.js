@@ -4,11 +4,7 @@ import { Trend } from "../chart/trend.js";
 import { changes } from "../dom.js";
 import { asEstimate, fromStep } from "../ui/figure.js";
 
-const SENTENCES = {
-  indefinite: "κ has no meaning here: λmin is certified negative, so there is no valley to be stretched.",
-  singular: "κ has no value here: λmin can't be told from 0, so the ratio has no upper bound.",
-  definite: "Gradient descent needs about κ iterations for the progress of one Newton step.",
-};
+const DEFINITE = "gradient descent needs about κ steps for the progress of one Newton step";
 
 /** @type {import("../types.js").Panel} */
 export const condition = {
@@ -42,9 +38,9 @@ export const condition = {
         kappa.estimate({ value, error: error ?? null }, status || "not measured");
         mean.estimate(/** @type {any} */ (reading?.condition_mean), "not measured", { note: fromStep(reading) });
         const { value: steps, error: spread } = asEstimate(reading?.iterations_to_halve);
-        halve.estimate({ value: steps, error: spread ?? null }, status === "definite" ? "not measured" : "none: κ is null");
-        const reason = asEstimate(reading?.condition_number).reason;
-        shell.say(reason ? `κ is ${reason}.` : (SENTENCES[/** @type {keyof typeof SENTENCES} */ (status)] ?? ""));
+        halve.estimate({ value: steps, error: spread ?? null }, status === "" ? "not measured" : "none: κ is null");
+        const reason = asEstimate(reading?.condition_number).reason ?? (status === "definite" ? DEFINITE : "");
+        shell.explain("condition_status", status, reason.replace(`${status}: `, ""));
       },
     };
   },

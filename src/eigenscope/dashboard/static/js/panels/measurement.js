@@ -2,7 +2,7 @@
 
 import { Trend } from "../chart/trend.js";
 import { changes, h } from "../dom.js";
-import { count, number } from "../format.js";
+import { capital, count, number } from "../format.js";
 import { isDefined, term } from "../ui/definitions.js";
 
 /** @typedef {import("../run.js").Run} Run */
@@ -22,7 +22,7 @@ export const measurement = {
       scale: "log",
       alone: true,
       lines: [{ metric: "measuring_share", label: "share of the time" }],
-      marks: [{ value: () => asNumber(app.primary?.info?.config.budget), label: "budget" }],
+      marks: [{ value: () => budgetOf(app.primary), label: "budget" }],
     });
     const changed = changes();
     return {
@@ -40,6 +40,12 @@ export const measurement = {
   },
 };
 
+/** @param {Run|null} run @returns {number|null} the share that it may take; null where checks come at fixed steps */
+function budgetOf(run) {
+  const config = run?.info?.config;
+  return config && !config.every ? asNumber(config.budget) : null;
+}
+
 /** @param {unknown} value @returns {number|null} */
 function asNumber(value) {
   return typeof value === "number" ? value : null;
@@ -48,7 +54,7 @@ function asNumber(value) {
 /** @param {Run|null} run @returns {string} */
 function notes(run) {
   const found = run?.reading?.notes;
-  return Array.isArray(found) ? found.join(" ") : "";
+  return Array.isArray(found) ? found.map((note) => `${capital(String(note))}.`).join(" ") : "";
 }
 
 /** @param {Run} run @returns {Fact[]} */
@@ -80,6 +86,7 @@ function ofRun({ info }) {
   /** @type {Fact[]} */
   const facts = Object.entries(config)
     .filter(([, value]) => value !== null)
-    .map(([name, value]) => [null, name.replaceAll("_", " "), typeof value === "object" ? JSON.stringify(value) : String(value), true]);
+    .map(([name, value]) => [name.replaceAll("_", " "), typeof value === "object" ? JSON.stringify(value) : String(value)])
+    .map(([name = "", value = ""]) => [null, name, value, value.length > 18]);
   return environment ? [...facts, [null, "environment", environment, true]] : facts;
 }

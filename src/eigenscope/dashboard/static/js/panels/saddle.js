@@ -43,7 +43,7 @@ export const saddle = {
         if (!changed(run, run?.seen.reading, run?.seen.alerts)) return;
         const reading = run?.reading;
         const [level, text] = VERDICTS[String(reading?.verdict)] ?? ["none", "no reading yet"];
-        const worst = run?.active("saddle")[0];
+        const worst = shell.recommend(run, "saddle");
         shell.state(worst?.level ?? level, text);
         const proven = /** @type {number|null|undefined} */ (reading?.negative_count_certified);
         certified.show(proven === null || proven === undefined ? missing : { text: count(proven), note: "proven lower bound" });
@@ -52,8 +52,7 @@ export const saddle = {
         lambda.estimate(/** @type {any} */ (reading?.lambda_min), "not measured", { note: sampling(reading?.lambda_min) });
         gradient.estimate(/** @type {any} */ (reading?.gradient_norm));
         showEscape(escape, reading);
-        const why = String(reading?.verdict_reason ?? "");
-        shell.say(why ? `${why.charAt(0).toUpperCase()}${why.slice(1)}.`.replace("..", ".") : "");
+        shell.explain("verdict", String(reading?.verdict ?? ""), String(reading?.verdict_reason ?? ""));
       },
     };
   },

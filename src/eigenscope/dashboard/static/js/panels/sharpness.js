@@ -2,10 +2,11 @@
 
 import { Trend } from "../chart/trend.js";
 import { changes, h, setAttribute, setText } from "../dom.js";
-import { number } from "../format.js";
+import { capital, number } from "../format.js";
 import { asEstimate } from "../ui/figure.js";
 
 const EDGE = 50;
+const ABOUT = "It speaks of the stability of this step size. The evidence that flat minima generalize better is mixed.";
 
 /** @type {import("../types.js").Panel} */
 export const sharpness = {
@@ -25,7 +26,6 @@ export const sharpness = {
       marks: [{ value: () => EDGE, label: "past the edge of stability", level: "critical", wash: true }],
       alerts: (alert) => alert.panel === "sharpness",
     });
-    shell.say("It speaks of the stability of this step size. The evidence that flat minima generalize better is mixed.");
     const changed = changes();
     return {
       draw() {
@@ -35,10 +35,11 @@ export const sharpness = {
         const reading = run?.reading;
         const r = asEstimate(reading?.stability_ratio);
         shell.stateFromAlerts(run, "sharpness");
-        const why = r.reason ?? "not measured";
+        const why = reading && r.value === null ? "not defined" : "not measured";
         const optimizer = /** @type {string|undefined} */ (reading?.optimizer) ?? r.optimizer ?? null;
-        score.estimate(/** @type {any} */ (reading?.sharpness_score), why, r.value === null ? {} : { unit: "/ 100", note: apart(r.value) });
+        score.estimate({ ...asEstimate(reading?.sharpness_score), reason: null }, why, r.value === null ? {} : { unit: "/ 100", note: apart(r.value) });
         ratio.estimate({ ...r, reason: null }, why, { note: r.value === null ? null : formulaOf(optimizer, String(run?.info?.config.optimizer ?? "")) });
+        shell.say(r.reason ? `${capital(r.reason)}.` : ABOUT);
         gauge.show(asEstimate(reading?.sharpness_score));
       },
     };

@@ -2,8 +2,7 @@
 
 import { Refused } from "../api.js";
 import { byId, changes, h, setText } from "../dom.js";
-import { count } from "../format.js";
-import { capital } from "./statusbar.js";
+import { capital, count } from "../format.js";
 import { sign } from "./shell.js";
 
 /** @typedef {import("../types.js").Alert} Alert */

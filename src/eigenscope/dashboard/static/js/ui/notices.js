@@ -12,16 +12,31 @@ export function notices(app) {
   return {
     draw() {
       const { link, runs, primary } = app;
-      if (!changed(link, runs, primary, primary?.info, primary?.problem)) return;
+      if (!changed(link, runs, primary, primary?.info, primary?.info?.status, primary?.problem)) return;
       lost.hidden = link.phase !== "lost";
       if (link.phase === "lost") countDown(app);
+      showEnd(primary);
       const isEmpty = primary === null && runs !== null;
       byId("empty").hidden = !isEmpty;
+      byId("status").hidden = isEmpty;
       byId("panels").hidden = isEmpty;
       byId("alerts").hidden = isEmpty;
       document.documentElement.dataset.state = isEmpty ? "empty" : primary?.info ? "shown" : "loading";
     },
   };
+}
+
+/** @param {import("../run.js").Run|null} run Say how a run ended that did not end well. */
+function showEnd(run) {
+  const status = run?.info?.status ?? "";
+  const at = `at step ${count(run?.info?.last_step)}`;
+  /** @type {Record<string, string>} */
+  const texts = {
+    stopped: `✕ The run stopped ${at} without saying that it ended: its process was killed, or its disk is gone. Everything up to there is below.`,
+    failed: `✕ The training ended with an error ${at}. Everything up to there is below.`,
+  };
+  byId("ended").hidden = !(status in texts);
+  setText(byId("ended"), texts[status] ?? "");
 }
 
 /** @param {import("../types.js").App} app */

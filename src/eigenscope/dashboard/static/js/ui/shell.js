@@ -1,6 +1,8 @@
 // What every panel has: a title, its state, a place for figures and charts, and the switch to the tables.
 
 import { h, setAttribute, setText } from "../dom.js";
+import { capital } from "../format.js";
+import { term } from "./definitions.js";
 import { Figure } from "./figure.js";
 
 const SIGNS = { ok: "●", warning: "◆", critical: "▲", none: "○" };
@@ -19,7 +21,9 @@ export class Shell {
     this.toggle = h("button", { type: "button", class: "quiet", "aria-pressed": "false", text: "Table" });
     this.figures = h("div", { class: "figures" });
     this.body = h("div", { class: "body" });
-    this.foot = h("p", { class: "foot" });
+    this.sentence = h("span");
+    /** @type {HTMLElement|undefined} */ this.word = undefined;
+    this.foot = h("p", { class: "foot" }, this.sentence);
     this.root = h(
       "section",
       { class: panel.wide ? "panel wide" : "panel", id, tabindex: "-1", "aria-labelledby": `${id}-title`, "data-panel": panel.name },
@@ -59,14 +63,42 @@ export class Shell {
    * @param {string} panel the name that alerts give it
    */
   stateFromAlerts(run, panel) {
-    const worst = run?.active(panel)[0];
+    const worst = this.recommend(run, panel);
     if (worst) this.state(worst.level, worst.level);
     else if (run?.reading) this.state("ok", "ok");
     else this.state("none", "no reading yet");
   }
 
-  /** @param {string} text one sentence under the panel */
+  /**
+   * Name the one thing to do, as the worst active alert of this panel has it.
+   * @param {import("../run.js").Run|null} run
+   * @param {string} panel
+   * @returns {import("../types.js").Alert|undefined} that alert
+   */
+  recommend(run, panel) {
+    const worst = run?.active(panel)[0];
+    setText(this.aside, (worst?.action ?? "").toUpperCase());
+    return worst;
+  }
+
+  /**
+   * One sentence under the panel.
+   * @param {string} text
+   */
   say(text) {
-    setText(this.foot, text);
+    setText(this.sentence, text);
+    this.foot.hidden = text === "";
+  }
+
+  /**
+   * One sentence that says what a word means here; the word opens its definition.
+   * @param {string} name of the definition
+   * @param {string} word
+   * @param {string} text
+   */
+  explain(name, word, text) {
+    this.word ??= this.foot.insertBefore(term(name), this.sentence);
+    setText(this.word, capital(word.replaceAll("_", " ")));
+    this.say(word && (text ? `: ${text}.` : "."));
   }
 }

@@ -1,7 +1,7 @@
 // The status bar: the worst alert, its reason, and the one thing to do about it.
 
 import { byId, changes, h, setAttribute, setText } from "../dom.js";
-import { count } from "../format.js";
+import { capital, count } from "../format.js";
 import { sign } from "./shell.js";
 
 /** @typedef {import("../types.js").Alert} Alert */
@@ -48,15 +48,9 @@ function ofQuiet(app) {
   const quiet = (/** @type {string} */ message, /** @type {string} */ reason = "", level = "none") => ({ level, message, reason, action: "" });
   if (run?.problem) return quiet("This run can't be shown", run.problem, "critical");
   if (!run?.info) return quiet(app.runs?.length === 0 ? "No run yet" : "Loading the run");
-  if (run.info.status === "stopped") return quiet("The run stopped without an end", `Its last sign of life was step ${count(run.info.last_step)}: the process was killed, or its disk is gone.`, "warning");
-  if (run.info.status === "failed") return quiet("The training ended with an error", `At step ${count(run.info.last_step)}; everything up to there is below.`, "warning");
+  if (!run.reading && run.info.status !== "live") return quiet("No reading in this run", "It ended before its first check was done.");
   if (!run.reading) return quiet("No reading yet", "The first check is still running; loss and learning rate are drawn already.");
   return quiet("No rule is raised", `Last reading at step ${count(run.reading.step)}.`, "ok");
-}
-
-/** @param {string} text */
-export function capital(text) {
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** @param {import("../types.js").App} app @returns {import("../types.js").Part} tells a screen reader each new alert, once */

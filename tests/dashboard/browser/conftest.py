@@ -1,0 +1,141 @@
+"""The real page in a real Chromium, over a real server. A console error or a CSP violation fails the test."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from dashboard.conftest import serving
+from eigenscope.runs import RunWriter
+from runs.sample import Sample, make_sample_run, sample_config, sample_environment, scalars_of
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+]  # fmt: skip
+# The page can't see a violation in its console's text alone: this hears the event itself.
+HEAR_VIOLATIONS = """document.addEventListener("securitypolicyviolation", (event) =>
+  console.error(`CSP: ${event.violatedDirective} blocked ${event.blockedURI}`))"""
+
+Visit = Callable[..., Page]
+expect.set_options(timeout=15_000)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """One browser a file of tests: Playwright's event loop must be gone before other tests run theirs."""
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip(f"no Chromium ({', '.join(NAMES)}) is on the PATH: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def contexts(chromium: Browser) -> Iterator[Callable[..., BrowserContext]]:
+    """A profile for each set of options, so that the page's scripts come from the cache after the first test."""
+    known: dict[str, BrowserContext] = {}
+
+    def context(**options: Any) -> BrowserContext:
+        key = repr(sorted(options.items()))
+        if key not in known:
+            known[key] = chromium.new_context(**options)
+            known[key].add_init_script(HEAR_VIOLATIONS)
+        return known[key]
+
+    yield context
+    for each in known.values():
+        each.close()
+
+
+@pytest.fixture
+def visit(contexts: Callable[..., BrowserContext]) -> Iterator[Visit]:
+    """`visit(address, width=, height=, **options of the profile)` opens a page; its errors fail the test.
+
+    `allow` is a pattern of console errors that the test causes on purpose.
+    """
+    pages: list[Page] = []
+    problems: list[str] = []
+
+    def open_page(
+        address: str, *, width: int = 1440, height: int = 1000, allow: str = "(?!)", **options: Any
+    ) -> Page:
+        page = contexts(**options).new_page()
+        pages.append(page)
+
+        def note(text: str) -> None:
+            if not re.search(allow, text):
+                problems.append(text)
+
+        page.on("console", lambda message: note(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: note(str(error)))
+        page.set_viewport_size({"width": width, "height": height})
+        page.goto(address)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert problems == []
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The origin of a dashboard over finished runs; nothing changes them."""
+    folder = tmp_path_factory.mktemp("site")
+    for scenario, steps in (("healthy", 600), ("canyon", 600), ("saddle", 340), ("edge", 600)):
+        make_sample_run(folder / scenario, scenario, steps)
+    write_odd_runs(folder)
+    with serving(folder) as browser:
+        yield browser.origin
+
+
+def write_odd_runs(folder: Path) -> None:
+    """`waiting`: no reading came. `bare`: no optimizer, a singular Hessian, NaN in the loss."""
+    waiting = RunWriter(folder / "waiting", config=sample_config("healthy"), environment=sample_environment())
+    for step in range(30):
+        waiting.scalars(step, {"loss": 2.3 - 0.01 * step, "learning_rate": 0.1})
+    waiting.close("failed")
+    bare = RunWriter(folder / "bare", config=sample_config("healthy"), environment=sample_environment())
+    sample = Sample("healthy")
+    for step in range(60):
+        bare.scalar("loss", step, float("nan") if step == 40 else sample.loss(step))
+    none = {"value": None, "reason": "no optimizer was given: pass optimizer= to compare λmax with its threshold"}
+    reading = sample.reading(50, 0.5) | {
+        "stability_ratio": none, "sharpness_score": none, "condition_status": "singular", "optimizer": "none",
+        "condition_number": {"value": None, "reason": "singular: λmin can't be told from 0, so κ has no upper bound"},
+    }  # fmt: skip
+    bare.reading(50, reading)
+    bare.scalars(50, {name: v for name, v in scalars_of(reading).items() if name != "condition_number"})
+    bare.close()
+
+
+def figure(page: Page, name: str, panel: str | None = None) -> Any:
+    """Where the page shows a number."""
+    within = page.locator(f"[data-panel={panel}]") if panel else page
+    return within.locator(f"[data-figure={name}]").first
+
+
+_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+
+
+def numbers(text: str) -> list[float]:
+    """The numbers in a text as the page writes them: "(1.2 ± 0.3)·10⁶", "−0.5", "1,234"."""
+    plain = text.replace("−", "-").replace(",", "")
+    factor = re.search(r"\)·10([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)", plain)
+    scale = 10.0 ** int(factor[1].translate(_SUPERSCRIPT)) if factor else 1.0
+    found = re.findall(r"(-?\d+(?:\.\d+)?)(?:·10([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+))?", plain.partition(")")[0] if factor else plain)
+    return [float(m) * 10.0 ** int(e.translate(_SUPERSCRIPT) or 0) * scale for m, e in found]
