@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class Scenario:
     def probe(self) -> list[Batch]:
         """The first 512 samples in four batches: fixed, and enough of them for a sampling error."""
         inputs, labels = (tensor[:512] for tensor in self.data)
-        return list(zip(inputs.split(128), labels.split(128), strict=True))
+        return list(zip(torch.split(inputs, 128), torch.split(labels, 128), strict=True))
 
     def batches(self, steps: int, seed: int) -> Iterator[Batch]:
         """The training batches of `steps` steps."""
@@ -48,7 +49,7 @@ class Scenario:
 def digits() -> Batch:
     """1,797 handwritten digits of 8 × 8 pixels, scaled to about −0.3 to 0.7."""
     try:
-        from sklearn.datasets import load_digits
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
     except ImportError:
         raise InputError("the demo trains on scikit-learn's digits: pip install 'eigenscope[demo]'") from None
     images, labels = load_digits(return_X_y=True)
@@ -62,7 +63,8 @@ def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
 def squared_error(model: nn.Module, batch: Batch) -> Tensor:
     """Brier's score: the squared distance to the one-hot label."""
     target = nn.functional.one_hot(batch[1], 10).to(torch.float32)
-    return (model(batch[0]) - target).square().sum(1).mean()
+    loss: Tensor = (model(batch[0]) - target).square().sum(1).mean()
+    return loss
 
 
 def penalized(model: nn.Module, batch: Batch) -> Tensor:
@@ -73,7 +75,7 @@ def penalized(model: nn.Module, batch: Batch) -> Tensor:
 def network(hidden: int) -> nn.Sequential:
     """64 → 32 → ... → 10 with tanh between."""
     widths = [64, *[32] * hidden]
-    layers = [layer for a, b in zip(widths, widths[1:], strict=False) for layer in (nn.Linear(a, b), nn.Tanh())]
+    layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.Tanh())]
     return nn.Sequential(*layers, nn.Linear(widths[-1], 10))
 
 

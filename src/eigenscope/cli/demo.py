@@ -85,7 +85,7 @@ def train(chosen: Scenario, monitor: Monitor, steps: int, seed: int) -> float:
         for batch in chosen.batches(steps, seed):
             loss = chosen.loss_fn(chosen.model, batch)
             chosen.optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             gradient = torch.cat([p.grad.flatten() for p in chosen.model.parameters() if p.grad is not None])
             if before is not None:
                 turns.append(float(torch.cosine_similarity(gradient, before, dim=0)))

@@ -50,7 +50,9 @@ def stability_edge(optimizer: torch.optim.Optimizer | None, parameters: Sequence
     if len(plain) == 1 and not any(isinstance(v, Tensor) for v in values):
         return Edge(name, scale=plain.pop())
     parts = [
-        v.detach().reshape(-1) if isinstance(v, Tensor) else p.new_full((p.numel(),), v, dtype=accumulation_dtype(p.device))
+        v.detach().reshape(-1)
+        if isinstance(v, Tensor)
+        else p.new_full((p.numel(),), v, dtype=accumulation_dtype(p.device))
         for v, p in zip(values, parameters, strict=True)
     ]
     return Edge(name, scales=torch.cat(parts))
@@ -66,14 +68,15 @@ def _sgd(group: Mapping[str, Any], _state: Mapping[str, Any]) -> float:
 
 
 def _adam(group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor | None:
-    """η(1 − β₁)/(2 + 2β₁) · P⁻¹, P = (1 − β₁ᵗ)(√(v/(1 − β₂ᵗ)) + ϵ), elementwise; 0 for entries without gradient."""
-    square = state.get("max_exp_avg_sq", state.get("exp_avg_sq"))
+    """η(1 − β₁)/(2 + 2β₁) · P⁻¹ by entry, P = (1 − β₁ᵗ)(√(v/(1 − β₂ᵗ)) + ϵ); 0 for entries without gradient."""
+    square: Tensor | None = state.get("max_exp_avg_sq", state.get("exp_avg_sq"))
     if square is None:
         return None
     beta1, beta2 = (float(b) for b in group["betas"])
     steps = float(state["step"])
     bias1, bias2 = 1 - beta1**steps, 1 - beta2**steps
-    return float(group["lr"]) * (1 - beta1) / (2 + 2 * beta1) / bias1 * _inverse_root(square / bias2, group)
+    rate: float = float(group["lr"]) * (1 - beta1) / (2 + 2 * beta1) / bias1
+    return rate * _inverse_root(square / bias2, group)
 
 
 def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor | None:

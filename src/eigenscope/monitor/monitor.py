@@ -27,7 +27,7 @@ from eigenscope.operators.probe import BatchWeight, LossFunction, as_batches
 log = logging.getLogger("eigenscope")
 _COLD_EVERY = 8  # a warm start can miss an eigenvalue that has risen elsewhere: now and then a check starts afresh
 _GIVE_UP_AFTER = 5  # failed checks in a row
-_FIRST_CHECK_SECONDS = 0.2  # what a first check takes on the smallest model, for the Python in it
+_FIRST_CHECK_SECONDS = 0.1  # what a first check takes on the smallest model, for the Python in it
 
 
 class Monitor:
@@ -148,12 +148,11 @@ class Monitor:
             )
         except Exception as error:  # out of memory, a model that changed, a bug of ours: training goes on
             self._failed(error)
-            reading = None
-        else:
-            self._succeeded(reading)
+            self._schedule.spend(kind, self._now() - start, self._kind())
+            return None
+        self._succeeded(reading)
         self._schedule.spend(kind, self._now() - start, self._kind())
-        if reading is not None:
-            self._recorder.reading(reading, self._schedule.share)
+        self._recorder.reading(reading, self._schedule.share)
         return reading
 
     def _kind(self) -> str:
@@ -197,11 +196,11 @@ class Monitor:
             with probe.isolated():
                 torch.autograd.grad(probe.loss(0), probe.leaves, allow_unused=True)
         gradient = (self._now() - begin) / max(probe.weights[0], 1e-3)
-        self._schedule.prices["cold"] = _FIRST_CHECK_SECONDS + 5 * self.settings.max_matvecs * gradient
+        self._schedule.prices["cold"] = _FIRST_CHECK_SECONDS + 3.3 * self.settings.max_matvecs * gradient
         self._schedule.spend("estimate", self._now() - start, "cold")
 
     def _now(self) -> float:
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.synchronize()  # what training has queued is training's time
         return self._schedule.clock()
 

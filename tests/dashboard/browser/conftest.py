@@ -18,8 +18,10 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
 ]  # fmt: skip
-# The page can't see a violation in its console's text alone: this hears the event itself.
-HEAR_VIOLATIONS = """document.addEventListener("securitypolicyviolation", (event) =>
+# A test begins with no choices of an earlier one; and it hears of violations from the event itself.
+INITIALLY = """if (!sessionStorage.getItem("visited")) localStorage.clear();
+sessionStorage.setItem("visited", "yes");
+document.addEventListener("securitypolicyviolation", (event) =>
   console.error(`CSP: ${event.violatedDirective} blocked ${event.blockedURI}`))"""
 
 Visit = Callable[..., Page]
@@ -53,7 +55,7 @@ def contexts(chromium: Browser) -> Iterator[Callable[..., BrowserContext]]:
         key = repr(sorted(options.items()))
         if key not in known:
             known[key] = chromium.new_context(**options)
-            known[key].add_init_script(HEAR_VIOLATIONS)
+            known[key].add_init_script(INITIALLY)
         return known[key]
 
     yield context

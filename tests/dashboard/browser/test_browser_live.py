@@ -21,6 +21,7 @@ class Training:
     def __init__(self, folder, name="live"):
         self.writer = RunWriter(folder / name, config=sample_config("saddle"), environment=sample_environment())
         self.sample = Sample("healthy")
+        self.sample.spectrum = self.sample.density(0)
         self.last = -1
 
     def step(self):
@@ -60,7 +61,7 @@ def loss(page):
     return page.locator("[data-panel=timeline] .readout .v").first
 
 
-def test_a_reading_and_a_loss_reach_the_page(visit, origin, training):
+def test_a_reading_and_a_loss_reach_the_page(origin, training, visit):
     page = visit(origin)
     expect(page.locator("#connection")).to_have_text("● live")
     expect(loss(page)).to_have_text("20")
@@ -71,7 +72,7 @@ def test_a_reading_and_a_loss_reach_the_page(visit, origin, training):
     expect(figure(page, "last_step")).to_have_text("20")
 
 
-def test_a_density_reaches_the_page(visit, origin, training):
+def test_a_density_reaches_the_page(origin, training, visit):
     page = visit(origin)
     expect(page.locator("[data-panel=density] .foot")).to_have_text("Density from step 0; the other numbers are from step 19.")
     for _ in range(31):
@@ -80,7 +81,7 @@ def test_a_density_reaches_the_page(visit, origin, training):
     expect(page.locator("[data-panel=density] .foot")).to_have_text("Density from step 50.")
 
 
-def test_an_alert_is_shown_announced_and_cleared(visit, origin, training):
+def test_an_alert_is_shown_announced_and_cleared(origin, training, visit):
     page = visit(origin)
     expect(page.locator("#status")).to_contain_text("No rule is raised")
     training.alert()
@@ -94,7 +95,7 @@ def test_an_alert_is_shown_announced_and_cleared(visit, origin, training):
     expect(page.locator("#alerts li")).to_have_count(2)
 
 
-def test_ten_tabs_at_once_stay_live(visit, origin, training):
+def test_ten_tabs_at_once_stay_live(origin, training, visit):
     pages = [visit(origin, width=800, height=500) for _ in range(TABS)]
     for page in pages:
         expect(page.locator("#connection")).to_have_text("● live")
@@ -104,7 +105,7 @@ def test_ten_tabs_at_once_stay_live(visit, origin, training):
         expect(figure(page, "lambda_max", "extremes")).to_have_text("55.5 ± 0.5")
 
 
-def test_the_end_of_a_run_is_shown(visit, origin, training):
+def test_the_end_of_a_run_is_shown(origin, training, visit):
     page = visit(origin)
     expect(page.locator("#connection")).to_have_text("● live")
     training.writer.close("failed")
@@ -123,6 +124,7 @@ def test_an_empty_folder_fills_by_itself(visit, tmp_path, monkeypatch):
         expect(page.locator(".run-name")).to_have_text("first")
         expect(loss(page)).to_have_text("1")
         training.writer.close()
+        page.close()
 
 
 def test_a_lost_server_is_told_and_found_again(visit, tmp_path, training):
@@ -139,10 +141,11 @@ def test_a_lost_server_is_told_and_found_again(visit, tmp_path, training):
     again.start()
     expect(page.locator("#lost")).to_be_hidden()
     expect(loss(page)).to_have_text("21")
+    page.close()
     again.stop()
 
 
-def test_a_reading_is_drawn_soon_after_it_is_written(visit, origin, training):
+def test_a_reading_is_drawn_soon_after_it_is_written(origin, training, visit):
     """The whole way, writer to pixels, measured in the page; the bound leaves room for a busy machine."""
     page = visit(origin)
     expect(loss(page)).to_have_text("20")
@@ -161,7 +164,7 @@ def test_a_reading_is_drawn_soon_after_it_is_written(visit, origin, training):
     assert sorted(delays)[len(delays) // 2] < 500
 
 
-def test_memory_stays_bounded_in_a_long_run(visit, origin, training):
+def test_memory_stays_bounded_in_a_long_run(origin, training, visit):
     page = visit(origin)
     expect(loss(page)).to_have_text("20")
     points = page.evaluate("""async () => {
