@@ -5,27 +5,31 @@
     python benchmarks/curvature.py --truth              recompute the reference spectra (fp64, minutes)
     python benchmarks/curvature.py --tune               find the peers' cheapest settings again (longer)
 
-Needs the `bench` extra: pip install 'eigenscope[bench]'. Draw the result with benchmarks/plot.py.
+Needs the `bench` extra: pip install -e '.[bench]'. Draw the result with benchmarks/plot.py.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
 import meter
 
-meter.one_thread()  # before anything that loads BLAS
-
-import argparse  # noqa: E402
-import json  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+meter.one_thread()  # before BLAS is loaded
 
 import torch  # noqa: E402
 from rich import print  # noqa: E402
-from measure import measure  # noqa: E402
+
+try:
+    from measure import measure
+    from tune import tune
+except ImportError as missing:
+    raise SystemExit(f"{missing.name} is missing here: pip install -e '.[bench]'") from None
 from report import table  # noqa: E402
 from targets import TARGETS  # noqa: E402
 from truth import reference  # noqa: E402
-from tune import tune  # noqa: E402
 from workloads import WORKLOADS  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results") / "curvature.json"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
-import eigenscope as es
 import numpy as np
 import torch
 from meter import seconds, summary
@@ -18,29 +18,99 @@ from truth import Truth
 from tune import settings
 from workloads import Workload
 
-Tool = Callable[[Workload, int], Reading]
+OURS = "eigenscope"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One whole reading by one tool, and the seconds of its parts (ours has only one part)."""
+
+    reading: Reading
+    seconds: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
 
 
 def measure(workload: Workload, truth: Truth, device: str, repeats: int) -> dict[str, Any]:
     """Products, seconds and errors of each tool; the tools take turns, so that drift hits all alike."""
     workload = workload.to(device)
-    tools = _tools(workload.name)
-    runs: dict[str, list[tuple[float, Reading]]] = {name: [] for name in tools}
+    chosen = settings()[workload.name]
+    tools = [OURS, *PEERS]
+    runs: dict[str, list[Run]] = {tool: [] for tool in tools}
     for repeat in range(repeats):
-        for name, tool in tools.items():
-            print(f"{workload.name}: {name}, repeat {repeat + 1} of {repeats}", file=sys.stderr)
-            runs[name].append(_timed(tool, workload, 100 + repeat, device))
+        for tool in tools:
+            print(f"{workload.name}: {tool}, repeat {repeat + 1} of {repeats}", file=sys.stderr)
+            runs[tool].append(_run(tool, workload, chosen.get(tool, {}), 100 + repeat, device))
     gradient = _gradient_seconds(workload, device)
-    rows = [_row(name, runs[name], workload, truth, gradient) for name in tools]
-    for row in rows:
-        if row["tool"] in PEERS:
-            row["product_in_gradients"] = _product_seconds(PEERS[row["tool"]], workload, device) / gradient
+    rows = []
+    for tool in tools:
+        row = _row(tool, runs[tool], truth, gradient)
+        if tool in PEERS:
+            row["settings"] = {part: chosen[tool][part] for part in ("spectrum", "trace")}
+            row["product_in_gradients"] = _product_seconds(PEERS[tool], workload, device) / gradient
+        rows.append(row)
+    return _about(workload, truth) | {
+        "gradient_seconds": gradient, "tools": rows, "cheapest_peer_calls": _cheapest_calls(rows)
+    }  # fmt: skip
+
+
+def _run(tool: str, workload: Workload, chosen: dict[str, Any], seed: int, device: str) -> Run:
+    if tool == OURS:
+        reading, cost = _timed(lambda: measure_ours(workload, seed), device)
+        return Run(reading, {"all": cost})
+    peer, set_up = _timed(lambda: PEERS[tool](workload), device)
+    spectrum, first = _timed(lambda: peer.spectrum(chosen["spectrum"], seed), device)
+    trace, second = _timed(lambda: peer.trace(chosen["trace"], seed), device)
+    return Run(Reading(spectrum, trace, peer.num_matvecs), {"set_up": set_up, "spectrum": first, "trace": second})
+
+
+def _timed(task: Callable[[], T], device: str) -> tuple[T, float]:
+    answers: list[T] = []
+    cost = seconds(lambda: answers.append(task()), device)
+    return answers[0], cost
+
+
+def _row(tool: str, runs: list[Run], truth: Truth, gradient: float) -> dict[str, Any]:
+    errors = [spectrum_errors(run.reading.spectrum, truth) for run in runs]
+    worst = {key: max(error[key] for error in errors) for key in errors[0]}
+    trace_errors = np.array([run.reading.trace / truth.trace - 1 for run in runs])
+    cost = summary([run.total for run in runs])
+    return {
+        "tool": tool,
+        "package": PEERS[tool].package if tool in PEERS else f"eigenscope=={version('eigenscope')}",
+        "num_matvecs": summary([run.reading.num_matvecs for run in runs]),
+        "seconds": cost,
+        "seconds_of": {part: summary([run.seconds[part] for run in runs]) for part in runs[0].seconds},
+        "cost_in_gradients": cost["median"] / gradient,
+        "worst_errors": worst,
+        "trace_rms_error": float(np.mean(trace_errors**2) ** 0.5),
+        "reached": reached(worst),
+    }
+
+
+def _cheapest_calls(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The peers' cheapest way to each part, of those that reach the targets, mixed across tools."""
+    able = [row for row in rows if row["tool"] in PEERS and row["reached"]]
+    if not able:
+        return {}
+    best = {part: min(able, key=lambda row: _cost(row, part)) for part in ("spectrum", "trace")}
+    tools = {part: row["tool"] for part, row in best.items()}
+    return tools | {"seconds": sum(_cost(row, part) for part, row in best.items())}
+
+
+def _cost(row: dict[str, Any], part: str) -> float:
+    return float(row["seconds_of"][part]["median"] + row["seconds_of"]["set_up"]["median"])
+
+
+def _about(workload: Workload, truth: Truth) -> dict[str, Any]:
     return {
         "about": workload.about,
         "num_parameters": workload.num_parameters,
         "loss": workload.loss().item(),
         "probe_samples": len(workload.batch[0]),
-        "gradient_seconds": gradient,
         "truth": {
             "method": truth.method,
             "top": truth.top,
@@ -48,41 +118,6 @@ def measure(workload: Workload, truth: Truth, device: str, repeats: int) -> dict
             "trace": truth.trace,
             "trace_standard_error": truth.trace_standard_error,
         },
-        "tools": rows,
-    }
-
-
-def _tools(workload: str) -> dict[str, Tool]:
-    tools: dict[str, Tool] = {"eigenscope": measure_ours} if hasattr(es, "curvature") else {}
-    chosen = settings()[workload]
-    for name, peer in PEERS.items():
-        tools[name] = lambda w, seed, peer=peer, found=chosen[name]: peer(w).reading(found, seed)  # type: ignore[misc]
-    return tools
-
-
-def _timed(tool: Tool, workload: Workload, seed: int, device: str) -> tuple[float, Reading]:
-    readings: list[Reading] = []
-    cost = seconds(lambda: readings.append(tool(workload, seed)), device)
-    return cost, readings[0]
-
-
-def _row(
-    name: str, runs: list[tuple[float, Reading]], workload: Workload, truth: Truth, gradient: float
-) -> dict[str, Any]:
-    errors = [spectrum_errors(reading.spectrum, truth) for _, reading in runs]
-    worst = {key: max(error[key] for error in errors) for key in errors[0]}
-    cost = summary([cost for cost, _ in runs])
-    chosen = settings()[workload.name].get(name, {})
-    return {
-        "tool": name,
-        "package": PEERS[name].package if name in PEERS else f"eigenscope=={version('eigenscope')}",
-        "settings": {part: chosen[part] for part in ("spectrum", "trace") if part in chosen},
-        "num_matvecs": summary([reading.num_matvecs for _, reading in runs]),
-        "seconds": cost,
-        "cost_in_gradients": cost["median"] / gradient,
-        "worst_errors": worst,
-        "trace_rms_error": float(np.mean([(reading.trace / truth.trace - 1) ** 2 for _, reading in runs]) ** 0.5),
-        "reached": reached(worst),
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -104,8 +104,7 @@ def _converged(workload: Workload, here: list[float], *, probes: int = 200, runs
     rng = np.random.default_rng(0)
     operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
     ends = [
-        eigsh(operator, k=10, which=which, ncv=100, tol=1e-9, v0=rng.standard_normal(size))
-        for which in ("LA", "SA")
+        eigsh(operator, k=10, which=which, ncv=100, tol=1e-9, v0=rng.standard_normal(size)) for which in ("LA", "SA")
     ]
     basis = np.hstack([vectors for _, vectors in ends])
     samples = [_complement_sample(product, basis, rng.choice([-1.0, 1.0], size)) for _ in range(probes)]
@@ -130,7 +129,8 @@ def _complement_sample(product: Callable[[Array], Array], basis: Array, probe: A
 
 def _lanczos(product: Callable[[Array], Array], start: Array, steps: int) -> tuple[Array, Array]:
     """Nodes and weights of one Lanczos run, orthogonalized twice against all vectors."""
-    basis, alphas, betas = [start / np.linalg.norm(start)], [], []
+    basis: list[Array] = [start / np.linalg.norm(start)]
+    alphas, betas = [], []
     for _ in range(steps):
         image = product(basis[-1])
         alphas.append(basis[-1] @ image)
@@ -139,9 +139,9 @@ def _lanczos(product: Callable[[Array], Array], start: Array, steps: int) -> tup
             image = image - stacked.T @ (stacked @ image)
         betas.append(np.linalg.norm(image))
         basis.append(image / betas[-1])
-    nodes, vectors = eigh_tridiagonal(np.array(alphas), np.array(betas[:-1]))
+    nodes, vectors = eigh_tridiagonal(np.array(alphas, float), np.array(betas[:-1], float))
     return nodes, vectors[0] ** 2
 
 
-def _flat(tensors: object) -> Tensor:
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])  # type: ignore[attr-defined]
+def _flat(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])

@@ -72,7 +72,7 @@ def cnn() -> Workload:
         nn.Flatten(), nn.Linear(512, 112), nn.ReLU(), nn.Linear(112, 10),
     )  # fmt: skip
     images, labels = _digits()
-    images = images.unflatten(1, (1, 8, 8))
+    images = images.reshape(-1, 1, 8, 8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
     _train(model, optimizer, lambda rng: _pick(images, labels, 64, rng), steps=100)
     return _finish("cnn", "CNN with batch norm, digits", model, (images[:256], labels[:256]))
@@ -128,7 +128,8 @@ class Block(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         hidden = hidden + self.out(self._attend(self.norm1(hidden)))
-        return hidden + self.feed(self.norm2(hidden))  # type: ignore[no-any-return]
+        fed: Tensor = self.feed(self.norm2(hidden))
+        return hidden + fed
 
     def _attend(self, hidden: Tensor) -> Tensor:
         length = hidden.shape[1]

@@ -26,7 +26,7 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Reading:
-    """A whole reading and its bill."""
+    """A whole reading and its products; one call may pay for both parts of it."""
 
     spectrum: Spectrum
     trace: float
@@ -62,12 +62,6 @@ class Peer(ABC):
     @abstractmethod
     def trace(self, settings: Settings, seed: int) -> float:
         """The trace by the tool's own estimator."""
-
-    def reading(self, settings: dict[str, Settings], seed: int) -> Reading:
-        """Everything, at the settings that :mod:`tune` found."""
-        spectrum = self.spectrum(settings["spectrum"], seed)
-        trace = self.trace(settings["trace"], seed)
-        return Reading(spectrum, trace, self.num_matvecs)
 
     def counted(self, product: Callable[..., Any]) -> Callable[..., Any]:
         """The same product, counted."""

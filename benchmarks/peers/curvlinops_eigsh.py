@@ -7,18 +7,23 @@ Products of a block of vectors are one call, as the library offers them; each co
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from curvlinops import HessianLinearOperator, hutchinson_trace, hutchpp_trace, xtrace
 from curvlinops.papyan2020traces.spectrum import fast_lanczos
-from peers.base import Families, Peer, Settings, Spectrum, from_quadrature
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 from workloads import Workload
 
+from peers.base import Families, Peer, Settings, Spectrum, from_quadrature
+
 ESTIMATORS = {"hutchinson": hutchinson_trace, "hutch++": hutchpp_trace, "xtrace": xtrace}
+ENDS: dict[str, list[tuple[Literal["LA", "SA", "BE"], int]]] = {
+    "each": [("LA", 10), ("SA", 1)],
+    "both": [("BE", 20)],
+}
 TOLERANCES = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4)
 
 
@@ -37,12 +42,12 @@ class _Counted(HessianLinearOperator):  # type: ignore[misc]
 class Curvlinops(Peer):
     name = "curvlinops"
     package = "curvlinops-for-pytorch==3.0.1"
-    spectrum_families: Families = [
+    spectrum_families: ClassVar[Families] = [
         *(_eigsh_family("each", ncv) for ncv in (21, 28, 40)),
         *(_eigsh_family("both", ncv) for ncv in (41, 60)),
         [{"ends": "lanczos", "ncv": ncv} for ncv in range(20, 61, 4)],
     ]
-    trace_families: Families = [
+    trace_families: ClassVar[Families] = [
         [{"method": "xtrace", "num_matvecs": count} for count in range(8, 301, 2)],
         [{"method": "hutch++", "num_matvecs": count} for count in range(9, 301, 3)],
         [{"method": "hutchinson", "num_matvecs": count} for count in range(5, 401)],
@@ -79,12 +84,11 @@ class Curvlinops(Peer):
         return float(ESTIMATORS[settings["method"]](self.operator, settings["num_matvecs"]))
 
     def _extremes(self, settings: Settings, seed: int) -> list[float]:
-        calls = [("BE", 20)] if settings["ends"] == "both" else [("LA", 10), ("SA", 1)]
         operator = self.operator.to_scipy(dtype=np.float32)
         start = np.random.default_rng(seed).standard_normal(operator.shape[0], dtype=np.float32)
-        options = {"ncv": settings["ncv"], "tol": settings["tol"], "return_eigenvectors": False}
-        return [
-            float(value)
-            for which, k in calls
-            for value in eigsh(operator, k=k, which=which, v0=start, **options)
+        ncv, tol = int(settings["ncv"]), float(settings["tol"])
+        found = [
+            eigsh(operator, k=k, which=which, v0=start, ncv=ncv, tol=tol, return_eigenvectors=False)
+            for which, k in ENDS[settings["ends"]]
         ]
+        return [float(value) for values in found for value in values]

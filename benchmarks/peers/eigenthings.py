@@ -6,17 +6,20 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from hessian_eigenthings import HessianOperator, spectral_density, trace
-from peers.base import Families, Peer, Settings, Spectrum, from_quadrature
 from torch import Tensor
 from workloads import Workload, mean_loss
+
+from peers.base import Families, Peer, Settings, Spectrum, from_quadrature
 
 
 class HessianEigenthings(Peer):
     name = "hessian-eigenthings"
     package = "hessian-eigenthings==1.0.0a5"
-    spectrum_families: Families = [[{"lanczos_steps": steps} for steps in range(20, 121, 2)]]
-    trace_families: Families = [
+    spectrum_families: ClassVar[Families] = [[{"lanczos_steps": steps} for steps in range(20, 121, 2)]]
+    trace_families: ClassVar[Families] = [
         [{"method": "hutch++", "num_matvecs": count} for count in range(9, 301, 3)],
         [{"method": "hutchinson", "num_matvecs": count} for count in range(5, 401)],
     ]

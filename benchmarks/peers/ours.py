@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import eigenscope as es
 import numpy as np
-import torch
-from peers.base import Reading, Spectrum
 from workloads import Workload, mean_loss
+
+import eigenscope as es
+from peers.base import Reading, Spectrum
 
 
 def measure_ours(workload: Workload, seed: int) -> Reading:
-    """The whole reading by ``es.curvature``, cold."""
-    generator = torch.Generator().manual_seed(seed)
-    found = es.curvature(workload.model, mean_loss, [workload.batch], generator=generator).to_dict()
-    grid = np.array(found["density"]["grid"])
-    weights = np.array(found["density"]["values"]) * np.gradient(grid)
+    """The whole reading by `es.curvature`, cold."""
+    found = es.curvature(workload.model, mean_loss, [workload.batch], seed=seed)
+    density = found.density
+    assert density is not None, "a cold reading has a density"
+    outliers = np.array([outlier.value for outlier in density.outliers])
+    bulk = density.values / density.values.sum() * (workload.num_parameters - len(outliers))  # the asinh grid is even
     spectrum = Spectrum(
-        top=[eigenvalue["value"] for eigenvalue in found["top_eigenvalues"]],
-        lambda_min=found["lambda_min"]["value"],
-        nodes=grid.tolist(),
-        weights=(weights / weights.sum()).tolist(),
+        top=[_known(eigenvalue.value) for eigenvalue in found.top_eigenvalues],
+        lambda_min=_known(found.lambda_min.value),
+        nodes=[*density.grid, *outliers],
+        weights=[*bulk, *np.ones(len(outliers))],
     )
-    return Reading(spectrum, found["trace"]["value"], found["num_matvecs"])
+    return Reading(spectrum, _known(found.trace.value), found.num_matvecs)
+
+
+def _known(value: float | None) -> float:
+    return float("nan") if value is None else value

@@ -10,14 +10,16 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 from unittest.mock import patch
 
 import numpy as np
 import pyhessian
 import torch
-from peers.base import Families, Peer, Settings, Spectrum, from_quadrature
 from torch import Tensor
 from workloads import Workload
+
+from peers.base import Families, Peer, Settings, Spectrum, from_quadrature
 
 _module = sys.modules["pyhessian.hessian"]  # the package shadows it by a class of the same name
 
@@ -25,8 +27,8 @@ _module = sys.modules["pyhessian.hessian"]  # the package shadows it by a class 
 class PyHessian(Peer):
     name = "pyhessian"
     package = "pyhessian==0.1"
-    spectrum_families: Families = [[{"iter": steps} for steps in range(20, 121, 2)]]
-    trace_families: Families = [[{"method": "hutchinson", "num_matvecs": count} for count in range(5, 401)]]
+    spectrum_families: ClassVar[Families] = [[{"iter": steps} for steps in range(20, 121, 2)]]
+    trace_families: ClassVar[Families] = [[{"method": "hutchinson", "num_matvecs": count} for count in range(5, 401)]]
 
     def __init__(self, workload: Workload) -> None:
         super().__init__(workload)
@@ -39,7 +41,7 @@ class PyHessian(Peer):
 
     def product(self, vector: Tensor) -> Tensor:
         sizes = [parameter.numel() for parameter in self.hessian.params]
-        pieces = zip(vector.split(sizes), self.hessian.params, strict=True)
+        pieces = zip(torch.split(vector, sizes), self.hessian.params, strict=True)
         split = [piece.view_as(parameter) for piece, parameter in pieces]
         images = _module.hessian_vector_product(self.hessian.gradsH, self.hessian.params, split)
         return torch.cat([image.reshape(-1) for image in images])

@@ -16,12 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eigenscope.diagnostics import condition
+from eigenscope.diagnostics.condition import condition_mean
 from eigenscope.diagnostics.density import Spectrum, count_estimate, spectrum_of
 from eigenscope.diagnostics.estimate import Estimate
+from eigenscope.diagnostics.extremes import Extremes, extremes
 from eigenscope.diagnostics.reading import CurvatureReading, Escape
 from eigenscope.diagnostics.stability import Edge, sharpness_score, stability_edge
-from eigenscope.diagnostics.verdict import verdict
+from eigenscope.diagnostics.verdict import Verdict, verdict
 from eigenscope.errors import InputError, MeasurementError
 from eigenscope.escape import escape_along
 from eigenscope.estimators import Krylov, RitzPairs, deflated_trace, lanczos
@@ -32,6 +33,8 @@ from eigenscope.operators.probe import BatchWeight, LossFunction
 from eigenscope.sharpness import leading
 
 MATRICES: dict[str, type[LossOperator]] = {"hessian": HessianOperator, "gauss_newton": GaussNewtonOperator}
+# A warm start's mix: the lower end lies close and converges slowly, so its vectors weigh more (benchmarks/warm.py).
+_LOWER_WEIGHTS = (100.0, 30.0, 10.0, 5.0, 2.0)
 Progress = Callable[[int, int], None]  # products done, products at most
 
 
@@ -165,13 +168,15 @@ class _Look:
         if not np.isfinite(pairs.values).all():
             raise MeasurementError("a product of the Hessian with a vector is not finite: the loss overflows near here")
         converged = krylov.complete or self._converged(pairs)
-        ends = krylov.vectors(pairs.coefficients[:, [0, -1]])
-        sampling = self._sampling(krylov, pairs, ends)
+        if not converged:
+            self.notes.append(f"not converged to {self.tolerance:g} in {krylov.num_matvecs} steps: see the errors")
+        vectors = krylov.vectors(pairs.coefficients[:, [0, -1]])
+        ends = extremes(krylov, self._sampling(krylov, pairs, vectors), self.settings.top)
         if self.cold:
             self._spectrum(krylov)
         self._remember(krylov, pairs)
-        ratio, edge = self._stability(optimizer, pairs)
-        return self._reading(krylov, pairs, sampling, ratio, edge, ends[0], converged, start)
+        ratio, edge = self._stability(optimizer, ends.lambda_max)
+        return self._reading(ends, vectors[0], ratio, edge, converged, start)
 
     # -- the Krylov run -------------------------------------------------------------------------------------------
 
@@ -201,7 +206,7 @@ class _Look:
         if self.cold or vectors is None:
             return random
         weights = torch.ones(len(vectors), dtype=random.dtype, device=random.device)
-        weights[: self.memory.negative] = 3.0
+        weights[: self.memory.negative] = weights.new_tensor(_LOWER_WEIGHTS[: self.memory.negative])
         signs = torch.randn(len(vectors), generator=self.generator, device=random.device).sign()
         return (weights * signs) @ vectors.to(random.dtype) + 0.1 * random
 
@@ -213,13 +218,14 @@ class _Look:
         values, residuals = pairs.values, pairs.residuals
         wanted = np.r_[0, np.arange(max(0, len(values) - self.settings.top), len(values))]
         allowed = np.maximum(self.tolerance * np.abs(values), 1e-4 * pairs.spectral_radius)
+        allowed[0] *= 0.1
         if values[0] > 0 and residuals[0] > 0.1 * values[0]:
             return False
         return bool((pairs.expected_errors()[wanted] <= allowed[wanted]).all())
 
     def _remember(self, krylov: Krylov, pairs: RitzPairs) -> None:
         count = len(pairs.values)
-        lower, upper = min(8, count // 3), min(self.settings.top + 2, count - count // 3)
+        lower, upper = min(len(_LOWER_WEIGHTS), count // 3), min(self.settings.top + 3, count - count // 3)
         chosen = np.r_[np.arange(lower), np.arange(count - upper, count)]
         self.memory.vectors = krylov.vectors(pairs.coefficients[:, chosen]).float()
         self.memory.negative = lower
@@ -227,17 +233,17 @@ class _Look:
 
     # -- what else is measured ------------------------------------------------------------------------------------
 
-    def _sampling(self, krylov: Krylov, pairs: RitzPairs, ends: Tensor) -> tuple[float | None, float | None]:
+    def _sampling(self, krylov: Krylov, pairs: RitzPairs, vectors: Tensor) -> tuple[float | None, float | None]:
         """Products with the two extreme Ritz vectors: their spread over batches; once, a check of the operator."""
         if not self.cold:
             return None, None
         errors = []
-        for vector in ends:
+        for vector in vectors:
             product, error = self.operator.spread(vector)
             errors.append(error)
         if self.memory.checked is None:
             self.memory.checked = self_check(
-                self.operator, ends[-1], product, krylov.noise, max(pairs.spectral_radius, 0.0)
+                self.operator, vectors[-1], product, krylov.noise, pairs.spectral_radius
             )
         return errors[0], errors[1]
 
@@ -251,11 +257,10 @@ class _Look:
         )
         self.memory.spectrum = spectrum_of(krylov, trace, self.step)
 
-    def _stability(self, optimizer: torch.optim.Optimizer | None, pairs: RitzPairs) -> tuple[Estimate, Edge]:
+    def _stability(self, optimizer: torch.optim.Optimizer | None, top: Estimate) -> tuple[Estimate, Edge]:
         edge = stability_edge(optimizer, self.operator.probe.parameters.tensors)
-        top, error = float(pairs.values[-1]), float(pairs.residuals[-1])
         if edge.scale is not None:
-            return Estimate(edge.scale * top, error=edge.scale * error), edge
+            return Estimate(edge.scale * (top.value or 0.0), error=edge.scale * (top.error or 0.0)), edge
         if edge.scales is None:
             return Estimate(None, reason=edge.reason), edge
         scaled = ScaledOperator(self.operator, edge.scales.to(self.operator.space.dtype).sqrt())
@@ -265,99 +270,55 @@ class _Look:
 
     # -- the numbers ----------------------------------------------------------------------------------------------
 
-    def _reading(
-        self,
-        krylov: Krylov,
-        pairs: RitzPairs,
-        sampling: tuple[float | None, float | None],
-        ratio: Estimate,
-        edge: Edge,
-        lowest: Tensor,
-        converged: bool,
-        start: float,
-    ) -> CurvatureReading:
-        operator, memory, settings = self.operator, self.memory, self.settings
-        errors = pairs.residuals + krylov.noise
-        lambda_min = Estimate(float(pairs.values[0]), error=float(errors[0]), sampling_error=sampling[0])
-        lambda_max = Estimate(float(pairs.values[-1]), error=float(errors[-1]), sampling_error=sampling[1])
-        radius = pairs.spectral_radius
-        resolution = float(max(errors[0], errors[-1], krylov.noise))
-        floor = condition.noise_floor(radius, resolution)
-        certified = int(np.sum(pairs.values + errors < -floor))
-        status = condition.condition_status(lambda_min, resolution, floor)
-        kappa = condition.condition_number(lambda_max, lambda_min, status)
-        gradient_norm = operator.space.norm(operator.gradient)
-        spectrum = memory.spectrum
-        judged = verdict(
-            loss=operator.loss,
+    def _verdict(self, ends: Extremes, gradient_norm: float) -> Verdict:
+        spectrum = self.memory.spectrum
+        return verdict(
+            loss=self.operator.loss,
             gradient_norm=gradient_norm,
-            radius=radius,
-            lambda_min=float(pairs.values[0]),
-            lambda_min_error=float(errors[0]),
-            floor=floor,
-            negative_count=certified,
-            flat_share=spectrum.flat_share(floor) if spectrum else None,
-            gradient_tolerance=settings.gradient_tolerance,
+            ends=ends,
+            flat_share=spectrum.flat_share(ends.noise_floor) if spectrum else None,
+            gradient_tolerance=self.settings.gradient_tolerance,
         )
-        escape = self._escape(lowest, lambda_min) if certified else None
-        if not converged:
-            self.notes.append(f"not converged to {self.tolerance:g} in {krylov.num_matvecs} steps: see the errors")
+
+    def _escape(self, lowest: Tensor, ends: Extremes) -> Escape | None:
+        possible = self.operator.probe.aliased and self.settings.matrix == "hessian"
+        if not possible or not ends.negative_count_certified:
+            return None
+        return escape_along(self.operator, lowest, float(ends.lambda_min.value or 0.0))
+
+    def _reading(
+        self, ends: Extremes, lowest: Tensor, ratio: Estimate, edge: Edge, converged: bool, start: float
+    ) -> CurvatureReading:
+        operator, spectrum = self.operator, self.memory.spectrum
+        gradient_norm = operator.space.norm(operator.gradient)
+        judged = self._verdict(ends, gradient_norm)
+        escape = self._escape(lowest, ends)
         seconds = time.perf_counter() - start
         return CurvatureReading(
+            **vars(ends),
             loss=operator.loss,
-            lambda_max=lambda_max,
-            lambda_min=lambda_min,
-            spectral_radius=Estimate(radius, error=float(max(errors[0], errors[-1]))),
-            resolution=resolution,
-            noise_floor=floor,
-            condition_number=kappa,
-            condition_status=status,
-            condition_mean=condition.condition_mean(
-                lambda_max, spectrum.mean_absolute if spectrum else Estimate(None)
-            ),
-            iterations_to_halve=condition.iterations_to_halve(kappa),
-            negative_count_certified=certified,
-            negative_count_estimate=count_estimate(spectrum, floor),
-            negative_share=_negative_share(lambda_min, lambda_max),
+            gradient_norm=gradient_norm,
             verdict=judged.name,
             verdict_reason=judged.reason,
             escape=escape,
+            condition_mean=condition_mean(ends.lambda_max, spectrum.mean_absolute if spectrum else Estimate(None)),
+            negative_count_estimate=count_estimate(spectrum, ends.noise_floor),
             trace=spectrum.trace if spectrum else Estimate(None, reason="measured in cold checks"),
             density=spectrum.density if spectrum else None,
-            top_eigenvalues=_listed(pairs.values, errors, range(-1, -1 - min(settings.top, len(errors)), -1)),
-            bottom_eigenvalues=_listed(pairs.values, errors, range(min(5, len(errors)))),
             stability_ratio=ratio,
             sharpness_score=sharpness_score(ratio),
             optimizer=edge.optimizer,
-            gradient_norm=gradient_norm,
             num_matvecs=operator.num_matvecs,
             cost_in_gradients=seconds / operator.gradient_seconds,
             seconds=seconds,
             probe_samples=operator.probe.samples,
             num_parameters=operator.space.size,
             method=operator.method,
-            matrix=settings.matrix,
+            matrix=self.settings.matrix,
             step=self.step,
             kind="cold" if self.cold else "warm",
             spectrum_step=spectrum.step if spectrum else None,
             converged=converged,
-            self_check=memory.checked,
+            self_check=self.memory.checked,
             notes=tuple(self.notes),
         )
-
-    def _escape(self, lowest: Tensor, lambda_min: Estimate) -> Escape | None:
-        if not self.operator.probe.aliased or self.settings.matrix != "hessian":
-            return None
-        return escape_along(self.operator, lowest, float(lambda_min.value or 0.0))
-
-
-def _listed(values: np.ndarray, errors: np.ndarray, indices: range) -> tuple[Estimate, ...]:
-    return tuple(Estimate(float(values[i]), error=float(errors[i])) for i in indices)
-
-
-def _negative_share(lambda_min: Estimate, lambda_max: Estimate) -> Estimate:
-    low, high = lambda_min.value or 0.0, lambda_max.value or 0.0
-    if high <= 0:
-        return Estimate(None, reason="λmax is not positive")
-    share = abs(low) / high
-    return Estimate(share, error=((lambda_min.error or 0.0) + share * (lambda_max.error or 0.0)) / high)

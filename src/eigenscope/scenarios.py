@@ -57,6 +57,7 @@ def digits() -> Batch:
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
+    """The mean negative log-likelihood of the labels."""
     return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
@@ -80,6 +81,7 @@ def network(hidden: int) -> nn.Sequential:
 
 
 def healthy() -> Scenario:
+    """Heavy ball on a tanh network, its step a few hundredths of what the curvature would allow."""
     model = network(2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     shows = "a sound run: the step is well inside the stability edge, and the loss falls"

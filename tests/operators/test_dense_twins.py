@@ -75,7 +75,7 @@ def test_loss_and_gradient_are_those_of_the_whole_probe() -> None:
     whole = tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
     loss = loss_fn(model, whole)
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
-    assert operator.loss == pytest.approx(float(loss), rel=1e-6)
+    assert operator.loss == pytest.approx(loss.item(), rel=1e-6)
     assert relative(operator.gradient - gradient, gradient) < 1e-6
     assert operator.probe.samples == 57
 

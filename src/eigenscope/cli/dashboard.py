@@ -7,11 +7,12 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 EPILOG = """examples:
-  eigenscope dashboard runs                       every run in a folder; a new one appears by itself
-  eigenscope dashboard runs/first.eigenscope      one run, live or finished
-  eigenscope dashboard runs --port 0 --no-browser any free port; open the printed address yourself
+  eigenscope dashboard runs                          a folder: a new run appears
+  eigenscope dashboard runs/first.eigenscope         one run, live or finished
+  eigenscope dashboard runs --port 0 --no-browser    open the printed address
 
-The server listens on this machine alone. From another one: ssh -L 8765:localhost:8765 HOST
+The server listens on this machine alone. From another one:
+ssh -L 8765:localhost:8765 HOST
 """
 
 

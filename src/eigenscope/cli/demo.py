@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from eigenscope.errors import InputError
 from eigenscope.monitor import Monitor
-from eigenscope.reports.terminal import console, print_summary
+from eigenscope.reports.summary import print_alert, print_summary
+from eigenscope.reports.terminal import console, error_console, titled
 from eigenscope.scenarios import SCENARIOS, Scenario, scenario
+
+if TYPE_CHECKING:
+    from eigenscope.dashboard.server import Server
+
+EPILOG = """examples:
+  eigenscope demo                             a sound run, in the browser
+  eigenscope demo --scenario saddle           a start where the gradient vanishes
+  eigenscope demo --steps 300 --no-serve      ends by itself with a summary
+  eigenscope demo --budget 0.02               measures as a training script would
+
+A step of this small network takes less than a millisecond and a check about a
+tenth of a second, so that checking every 20 steps takes most of the time.
+"""
 
 
 def add_parser(commands: Any) -> None:
+    """Add the command to `eigenscope`."""
     parser = commands.add_parser(
         "demo",
         help="train a real network on real data, watched live",
         description="Train a small network on scikit-learn's digits with the monitor attached, and watch it in the "
         "browser.",
-        epilog="example: eigenscope demo --scenario saddle --steps 300 --no-serve",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--scenario", choices=sorted(SCENARIOS), default="healthy", help="the condition to show")
+    parser.add_argument("--scenario", choices=list(SCENARIOS), default="healthy", help="the condition to show")
     parser.add_argument("--steps", type=int, default=1500, help="training steps (default 1500)")
     parser.add_argument("--every", type=int, default=20, help="steps between two checks (default 20)")
     parser.add_argument("--budget", type=float, help="instead of --every: the share of the time to measure in, as 0.02")
@@ -33,54 +50,75 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--port", type=int, help="of the dashboard (default 8765 or the next free one)")
     parser.add_argument("--no-serve", action="store_true", help="no dashboard: end with a summary")
     parser.add_argument("--no-browser", action="store_true", help="print the dashboard's address, open nothing")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and the batches (default 0)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
+    """Train, tell what was seen, and serve until Ctrl+C."""
     if options.steps < 1:
         raise InputError(f"--steps {options.steps}: at least one step is needed")
-    chosen = scenario(options.scenario, options.seed)
-    out = console()
-    out.print(f"[bold]{chosen.name}[/]  {chosen.shows}")
+    logging.getLogger("eigenscope").addHandler(logging.NullHandler())  # alerts are printed here, in their own way
     torch.set_num_threads(1)  # a network this small is slower on more
+    chosen = scenario(options.scenario, options.seed)
+    monitor = _monitor(chosen, options)
+    server = None if options.no_serve else _serve(monitor, options)
+    out = console()
+    out.print(titled(chosen.name, chosen.shows))
+    with monitor:
+        zigzag = train(chosen, monitor, options.steps, options.seed)
+    out.print()
+    print_summary(out, monitor, zigzag)
+    if server is not None:
+        _wait(server)
+    return 0
+
+
+def _monitor(chosen: Scenario, options: argparse.Namespace) -> Monitor:
     monitor = Monitor(
         chosen.model,
         chosen.loss_fn,
         probe=chosen.probe,
         optimizer=chosen.optimizer,
         run=options.path or f"runs/{chosen.name}",
-        every=None if options.budget else options.every,
-        budget=options.budget or 0.02,
+        every=options.every if options.budget is None else None,
+        budget=0.02 if options.budget is None else options.budget,
         rules=options.rules,
         config={"scenario": chosen.name, "shows": chosen.shows, "seed": options.seed},
         **chosen.settings,
     )
     if monitor.run_path is None:  # what a training script would survive, someone at a terminal wants to know
         raise InputError(monitor.history[-1].message)
-    server = None
-    if not options.no_serve:
-        from eigenscope.dashboard.server import serve
+    return monitor
 
-        server = serve(monitor.run_path, options.port, open_browser=not options.no_browser, background=True)
-    with monitor:
-        zigzag = train(chosen, monitor, options.steps, options.seed)
-    print_summary(out, monitor, zigzag)
-    if server is not None:
-        out.print(f"still serving at {server.url} (Ctrl+C ends it)")
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            server.stop()
-    return 0
+
+def _serve(monitor: Monitor, options: argparse.Namespace) -> Server:
+    from eigenscope.dashboard.server import serve
+
+    assert monitor.run_path is not None
+    try:
+        return serve(monitor.run_path, options.port, open_browser=not options.no_browser, background=True)
+    except InputError:  # the port: leave no empty run behind
+        monitor.close("failed")
+        Path(monitor.run_path).unlink()
+        raise
+
+
+def _wait(server: Server) -> None:
+    print("still serving; Ctrl+C ends it")
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        server.stop()
 
 
 def train(chosen: Scenario, monitor: Monitor, steps: int, seed: int) -> float:
     """The loop that anyone would write, with one line more. Returns the mean cosine of successive gradients."""
     columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+    err, out, told = error_console(), console(), 0
     before, turns = None, []
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("", total=steps)
         for batch in chosen.batches(steps, seed):
             loss = chosen.loss_fn(chosen.model, batch)
@@ -95,5 +133,8 @@ def train(chosen: Scenario, monitor: Monitor, steps: int, seed: int) -> float:
             if reading is not None:
                 words = f"loss {reading.loss:.3g}  λmax {reading.lambda_max.value:.3g}  {reading.verdict}"
                 bar.update(task, description=words)
+            for alert in monitor.history[told:]:
+                print_alert(out, alert)
+            told = len(monitor.history)
             bar.advance(task)
     return sum(turns) / max(len(turns), 1)

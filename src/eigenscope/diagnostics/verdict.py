@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from eigenscope.diagnostics.extremes import Extremes
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -17,11 +19,7 @@ def verdict(
     *,
     loss: float,
     gradient_norm: float,
-    radius: float,
-    lambda_min: float,
-    lambda_min_error: float,
-    floor: float,
-    negative_count: int,
+    ends: Extremes,
     flat_share: float | None,
     gradient_tolerance: float = 1e-3,
 ) -> Verdict:
@@ -30,6 +28,8 @@ def verdict(
     The gradient is small where one best step along it would lower the loss by less than `gradient_tolerance` of the
     loss: ‖g‖²/(2ε) ≤ tolerance · |loss|, which has no unit and does not change if the loss is rescaled.
     """
+    radius, negative_count = ends.spectral_radius.value or 0.0, ends.negative_count_certified
+    lambda_min, error = ends.lambda_min.value or 0.0, ends.lambda_min.error or 0.0
     gain = gradient_norm**2 / (2 * radius) if radius > 0 else (0.0 if gradient_norm == 0 else float("inf"))
     if gain > gradient_tolerance * abs(loss):
         also = f", and {negative_count} directions of negative curvature lie open" if negative_count else ""
@@ -38,10 +38,10 @@ def verdict(
     if negative_count:
         plural = "direction" if negative_count == 1 else "directions"
         return Verdict("saddle", f"the gradient vanishes, but the loss falls along {negative_count} certified {plural}")
-    if lambda_min - lambda_min_error < -floor:
+    if lambda_min - error < -ends.noise_floor:
         return Verdict(
             "unresolved",
-            f"the gradient vanishes, but λmin = {lambda_min:.2g} ± {lambda_min_error:.1g} could be negative: "
+            f"the gradient vanishes, but λmin = {lambda_min:.2g} ± {error:.1g} could be negative: "
             "allow more products",
         )
     if flat_share is not None and flat_share >= 0.5:

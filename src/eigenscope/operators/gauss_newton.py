@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from eigenscope.errors import InputError
+from eigenscope.operators.graph import nodes_above
 from eigenscope.operators.loss_operator import Graph, LossOperator
 
 
@@ -36,7 +37,7 @@ class GaussNewtonOperator(LossOperator):
             loss = probe.loss(index)
         finally:
             handle.remove()
-        candidates = [z for output in seen for z in _predictions(output) if z is not loss]
+        candidates = _last([z for output in seen for z in _predictions(output) if z is not loss])
         if not candidates:
             raise InputError("the Gauss-Newton matrix needs a loss_fn that calls the model on the batch")
         sensitivity = torch.autograd.grad(loss, candidates, create_graph=True, allow_unused=True)
@@ -73,6 +74,12 @@ class GaussNewtonOperator(LossOperator):
                 predictions, self.probe.leaves, grad_outputs=cotangents, retain_graph=True, allow_unused=True
             )
         )
+
+
+def _last(outputs: Sequence[Tensor]) -> list[Tensor]:
+    """Without the outputs that lead to another one (features, hidden states): their part is in that one already."""
+    passed = {node for z in outputs if z.grad_fn is not None for node in nodes_above(z.grad_fn)}
+    return list({id(z): z for z in outputs if z.grad_fn not in passed}.values())
 
 
 def _predictions(output: Any) -> Iterator[Tensor]:

@@ -7,25 +7,43 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 
 def graph_bytes(roots: Iterable[Tensor], leaves: Iterable[Tensor] = ()) -> int:
     """Bytes of the tensors that the graph above `roots` keeps alive, each storage once, without those of `leaves`."""
     known = {leaf.untyped_storage().data_ptr() for leaf in leaves}
     total = 0
-    seen, todo = set(), [root.grad_fn for root in roots]
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        todo += [following for following, _ in node.next_functions]
+    for node in nodes_of(roots):
         for tensor in _saved(node):
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in known:
                 known.add(storage.data_ptr())
                 total += storage.nbytes()
     return total
+
+
+def cut_off(roots: Iterable[Tensor]) -> bool:
+    """Whether an operation in the graph above `roots` refuses to be differentiated on (`once_differentiable`)."""
+    return any(node.name() == "torch::autograd::Error" for node in nodes_of(roots))
+
+
+def nodes_of(roots: Iterable[Tensor]) -> set[Node]:
+    """The autograd graph that ends in `roots`."""
+    ends = [root.grad_fn for root in roots if root.grad_fn is not None]
+    return {*ends, *nodes_above(*ends)}
+
+
+def nodes_above(*nodes: Node) -> set[Node]:
+    """Everything in an autograd graph that `nodes` were computed from."""
+    seen: set[Node] = set()
+    todo = list(nodes)
+    while todo:
+        for node, _ in todo.pop().next_functions:
+            if node is not None and node not in seen:
+                seen.add(node)
+                todo.append(node)
+    return seen
 
 
 def _saved(node: object) -> Iterable[Tensor]:

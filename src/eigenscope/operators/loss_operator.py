@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eigenscope.errors import InputError, MeasurementError
 from eigenscope.operators.base import Operator
-from eigenscope.operators.graph import available_memory, graph_bytes
+from eigenscope.operators.graph import available_memory, cut_off, graph_bytes
 from eigenscope.operators.isolation import differentiable
 from eigenscope.operators.probe import Probe
 from eigenscope.operators.space import VectorSpace
@@ -98,6 +98,8 @@ class LossOperator(Operator):
         try:
             with self.probe.isolated():
                 graph = self._graph(0)
+                if cut_off(graph.outputs):  # its part would be missing from the product, without a word
+                    raise NotImplementedError("an operation is once_differentiable")
                 self._batch_product(graph, self.probe.leaves)
         except torch.OutOfMemoryError:
             raise

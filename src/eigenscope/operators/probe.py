@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from eigenscope.errors import InputError
+from eigenscope.operators.graph import nodes_above
 from eigenscope.operators.isolation import isolated, random_streams, underlying
 
 LossFunction = Callable[[Any, Any], Tensor]
@@ -167,7 +168,7 @@ class Probe:
         if loss.numel() != 1:
             raise InputError(f"loss_fn returned shape {tuple(loss.shape)}: it must return a scalar (use .mean())")
         if not bool(torch.isfinite(loss)):
-            raise InputError(f"the loss of probe batch {index} is {float(loss)}: it must be finite")
+            raise InputError(f"the loss of probe batch {index} is {float(loss.detach())}: it must be finite")
         if not loss.requires_grad:
             raise InputError("the loss does not depend on any trainable parameter: is it computed under no_grad?")
         return loss.reshape(())
@@ -180,13 +181,6 @@ class Probe:
     def reaches_originals(self, loss: Tensor) -> bool:
         """Whether the graph of `loss` ends in a parameter itself, not in its alias (kept in a list by the user)."""
         originals = {id(p) for p in self.parameters.tensors}
-        seen, todo = set(), [loss.grad_fn]
-        while todo:
-            node = todo.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            if id(getattr(node, "variable", None)) in originals:
-                return True
-            todo += [following for following, _ in node.next_functions]
-        return False
+        if loss.grad_fn is None:  # the loss is a parameter
+            return id(loss) in originals
+        return any(id(getattr(node, "variable", None)) in originals for node in nodes_above(loss.grad_fn))

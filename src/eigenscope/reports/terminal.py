@@ -1,4 +1,4 @@
-"""Readings and runs in the terminal. Progress goes to standard error, so that standard output can be piped."""
+"""Readings in the terminal. Progress goes to standard error, so that standard output can be piped."""
 
 from __future__ import annotations
 
@@ -16,13 +16,9 @@ from rich.text import Text
 from eigenscope.diagnostics.definitions import DEFINITIONS
 from eigenscope.diagnostics.estimate import Estimate
 from eigenscope.diagnostics.reading import CountEstimate, CurvatureReading, Density
-from eigenscope.monitor import Monitor
-from eigenscope.monitor.alerts import Alert
 from eigenscope.reports.numbers import number, sparkline
-from eigenscope.runs import load_run
 
-STYLES = {"ok": "green", "warning": "yellow", "critical": "bold red"}
-_LABEL = 32  # columns: the longest label and a gap
+LABEL = 32  # columns: the longest label and a gap
 _ROWS = {
     "loss": "",
     "gradient_norm": "",
@@ -38,18 +34,21 @@ _ROWS = {
     "stability_ratio": "1 is the edge",
     "sharpness_score": "50 is the edge",
 }
-_COURSES = ("loss", "lambda_max", "stability_ratio", "condition_number", "negative_count_certified")
 
 
 class Advance(Protocol):
+    """Told how many of how many products are done."""
+
     def __call__(self, done: int, total: int) -> None: ...
 
 
 def console() -> Console:
+    """Standard output, without colours that mean nothing."""
     return Console(highlight=False)
 
 
 def error_console() -> Console:
+    """Standard error, for progress."""
     return Console(highlight=False, stderr=True)
 
 
@@ -71,12 +70,17 @@ def titled(title: str, text: str, style: str = "bold") -> Table:
     return grid
 
 
+def labelled(label: str, text: str) -> Text:
+    """A line under the table of a reading, in its columns."""
+    return Text(f"{label:{LABEL}}", "dim") + Text(text, "none")
+
+
 def print_reading(out: Console, reading: CurvatureReading) -> None:
     """The reading as a table: each number, its error, and what it means."""
-    saddle = reading.verdict == "saddle"
-    out.print(titled(reading.verdict.replace("_", " ").upper(), reading.verdict_reason, "bold red" if saddle else "bold"))
+    style = "bold red" if reading.verdict == "saddle" else "bold"
+    out.print(titled(reading.verdict.replace("_", " ").upper(), reading.verdict_reason, style))
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True, min_width=_LABEL - 2)
+    table.add_column(style="dim", no_wrap=True, min_width=LABEL - 2)
     table.add_column(no_wrap=True)
     table.add_column(style="dim")
     for name, note in _rows(reading).items():
@@ -102,8 +106,7 @@ def _rows(reading: CurvatureReading) -> Mapping[str, str]:
 def _cells(reading: CurvatureReading, name: str, note: str) -> tuple[str, str]:
     item = getattr(reading, name)
     if name == "escape":
-        sign = "+" if item.sign > 0 else "−"
-        return f"loss {number(-item.measured)}", f"predicted {-item.predicted:.2g}, step {item.step:.2g} along {sign}v"
+        return f"loss {-item.measured:.2g}", f"predicted {-item.predicted:.2g}, step {item.step:.2g}"
     if isinstance(item, Estimate | CountEstimate) and item.value is None:
         return "—", (item.reason or "").partition(":")[0]
     notes = [note] if note else []
@@ -130,12 +133,12 @@ def _print_density(out: Console, density: Density) -> None:
     low, high = f"{density.grid[0]:.2g}", f"{density.grid[-1]:.2g}"
     if not density.grid[0] < density.grid[-1] or not density.values.any():
         return
-    bars = sparkline([math.log10(1 + v) for v in density.values], max(out.width - _LABEL - len(low) - len(high) - 3, 8))
+    bars = sparkline([math.log10(1 + v) for v in density.values], max(out.width - LABEL - len(low) - len(high) - 3, 8))
     zero = bisect.bisect(density.grid.tolist(), 0.0) * len(bars) // len(density.grid)
     if 0 < zero < len(bars):
         bars = bars[:zero] + "┊" + bars[zero + 1 :]
     label = f"density, {len(density.outliers)} outliers"
-    out.print(Text(f"{label:{_LABEL}}", "dim") + Text(f"{low} {bars} {high}", "none"), no_wrap=True)
+    out.print(labelled(label, f"{low} {bars} {high}"), no_wrap=True)
 
 
 def _print_bill(out: Console, reading: CurvatureReading) -> None:
@@ -144,54 +147,3 @@ def _print_bill(out: Console, reading: CurvatureReading) -> None:
     scope = f"{reading.probe_samples:,} probe samples, {reading.num_parameters:,} parameters, {reading.kind} start"
     out.print(f"{price}; {method}", style="dim")
     out.print(f"{scope}; {reading.matrix.replace('_', '-')}", style="dim")
-
-
-def print_alert(out: Console, alert: Alert) -> None:
-    """One change of a rule's state, its action first."""
-    style = STYLES[alert.level]
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(no_wrap=True, min_width=8)
-    grid.add_row(Text(f"step {alert.step:>5,}"), Text(alert.level, style), _alert_words(alert))
-    out.print(grid)
-
-
-def _alert_words(alert: Alert) -> Text:
-    return Text(f"{alert.action}  ", STYLES[alert.level]) + Text(alert.message, "none") if alert.action else Text(alert.message)
-
-
-def print_summary(out: Console, monitor: Monitor, zigzag: float | None = None) -> None:
-    """The end of a run: its last reading, the course of the main numbers, every alert, and what to do."""
-    if monitor.reading is not None:
-        print_reading(out, monitor.reading)
-    out.print()
-    if monitor.run_path is not None:
-        _print_courses(out, monitor)
-    if zigzag is not None:
-        turn = "each step undoes part of the last" if zigzag < -0.2 else "steps agree" if zigzag > 0.2 else "unrelated steps"
-        label = "cosine of successive gradients"
-        out.print(Text(f"{label:{_LABEL}}", "dim") + Text(f"{zigzag:.2f} on average: {turn}", "none"))
-    out.print()
-    for alert in monitor.history:
-        print_alert(out, alert)
-    worst = monitor.alerts.worst()
-    if worst is None:
-        out.print(Text("● no alert stands", style="green"))
-    else:
-        out.print(titled(f"▲ {worst.action}", worst.reason, STYLES[worst.level]))
-    out.print(
-        f"{monitor.run_path}: {monitor.step_count:,} steps, measuring took {monitor.measuring_share:.0%} of the time",
-        style="dim",
-        soft_wrap=True,
-    )
-
-
-def _print_courses(out: Console, monitor: Monitor) -> None:
-    assert monitor.run_path is not None
-    with load_run(monitor.run_path) as run:
-        for name in _COURSES:
-            if name in run and len(run[name]):
-                values = run[name].values.tolist()
-                ends = f"{number(values[0])} → {number(values[-1])}"
-                bars = sparkline(values, max(min(out.width - _LABEL - len(ends) - 2, 60), 8))
-                out.print(Text(f"{DEFINITIONS[name].label:{_LABEL}}", "dim") + Text(f"{bars}  {ends}", "none"), no_wrap=True)

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,24 +64,21 @@ def contexts(chromium: Browser) -> Iterator[Callable[..., BrowserContext]]:
         each.close()
 
 
-@pytest.fixture
-def visit(contexts: Callable[..., BrowserContext]) -> Iterator[Visit]:
-    """`visit(address, width=, height=, **options of the profile)` opens a page; its errors fail the test.
+class Visits:
+    """The pages that one test, or one file of tests, has open, and what went wrong on them."""
 
-    `allow` is a pattern of console errors that the test causes on purpose.
-    """
-    pages: list[Page] = []
-    problems: list[str] = []
+    def __init__(self, contexts: Callable[..., BrowserContext]) -> None:
+        self.contexts = contexts
+        self.pages: list[Page] = []
+        self.problems: list[str] = []
 
-    def open_page(
-        address: str, *, width: int = 1440, height: int = 1000, allow: str = "(?!)", **options: Any
-    ) -> Page:
-        page = contexts(**options).new_page()
-        pages.append(page)
+    def open(self, address: str, *, width: int = 1440, height: int = 1000, allow: str = "(?!)", **options: Any) -> Page:
+        page = self.contexts(**options).new_page()
+        self.pages.append(page)
 
         def note(text: str) -> None:
             if not re.search(allow, text):
-                problems.append(text)
+                self.problems.append(text)
 
         page.on("console", lambda message: note(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: note(str(error)))
@@ -88,10 +86,29 @@ def visit(contexts: Callable[..., BrowserContext]) -> Iterator[Visit]:
         page.goto(address)
         return page
 
-    yield open_page
-    for page in pages:
-        page.close()
-    assert problems == []
+    def end(self) -> None:
+        for page in self.pages:
+            page.close()
+        assert self.problems == []
+
+
+@pytest.fixture
+def visit(contexts: Callable[..., BrowserContext]) -> Iterator[Visit]:
+    """`visit(address, width=, height=, **options of the profile)` opens a page; its errors fail the test.
+
+    `allow` is a pattern of console errors that the test causes on purpose.
+    """
+    visits = Visits(contexts)
+    yield visits.open
+    visits.end()
+
+
+@pytest.fixture(scope="module")
+def shown(contexts: Callable[..., BrowserContext], site: str) -> Iterator[Callable[[str], Page]]:
+    """`shown(run)`: a page that the tests of a file share, for looking only."""
+    visits = Visits(contexts)
+    yield cache(lambda run: visits.open(f"{site}/?run={run}", base_url=site))
+    visits.end()
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,8 @@ CONTRASTS = """() => {
     return (high + 0.05) / (low + 0.05);
   };
   const pairs = [];
-  for (const paper of ["page", "panel", "raised"]) for (const ink of ["ink", "ink-2", "run-b", "ok", "warning", "critical"])
+  const inks = ["ink", "ink-2", "run-b", "ok", "warning", "critical"];
+  for (const paper of ["page", "panel", "raised"]) for (const ink of inks)
     pairs.push([ink, paper, ratio(ink, paper)]);
   for (const level of ["ok", "warning", "critical"]) for (const ink of ["ink", "ink-2", level])
     pairs.push([ink, `${level}-wash`, ratio(ink, `${level}-wash`)]);
@@ -75,8 +76,8 @@ def test_no_width_needs_sideways_scrolling(visit, site, width):
     assert cut == []
 
 
-def test_the_keyboard_alone_reaches_a_definition_and_comes_back(visit, site):
-    page = visit(f"{site}/?run=edge")
+def test_the_keyboard_alone_reaches_a_definition_and_comes_back(shown):
+    page = shown("edge")
     expect(figure(page, "lambda_max", "extremes")).to_contain_text("±")
     page.keyboard.press("4")
     expect(page.locator("[data-panel=extremes]")).to_be_focused()
@@ -94,8 +95,8 @@ def test_the_keyboard_alone_reaches_a_definition_and_comes_back(visit, site):
     expect(term).to_be_focused()
 
 
-def test_every_label_has_a_definition(visit, site):
-    page = visit(f"{site}/?run=edge", base_url=site)
+def test_every_label_has_a_definition(shown):
+    page = shown("edge")
     expect(figure(page, "lambda_max", "extremes")).to_contain_text("±")
     names = page.locator(".term").evaluate_all("all => [...new Set(all.map((t) => t.dataset.term))]")
     known = page.request.get("/api/session").json()["definitions"]
@@ -103,8 +104,8 @@ def test_every_label_has_a_definition(visit, site):
     assert [name for name in names if name not in known] == []
 
 
-def test_a_table_lies_behind_each_chart(visit, site):
-    page = visit(f"{site}/?run=edge")
+def test_a_table_lies_behind_each_chart(shown):
+    page = shown("edge")
     expect(figure(page, "lambda_max", "extremes")).to_contain_text("±")
     for panel in CHARTED:
         section = page.locator(f"[data-panel={panel}]")
@@ -118,8 +119,8 @@ def test_a_table_lies_behind_each_chart(visit, site):
         expect(section.locator(".plot:visible")).to_have_count(charts)
 
 
-def test_charts_have_words_and_answer_keys(visit, site):
-    page = visit(f"{site}/?run=edge")
+def test_charts_have_words_and_answer_keys(shown):
+    page = shown("edge")
     chart = page.get_by_role("img", name=re.compile(r"^Sharpness\. score: .* at step 0, .* at step 590"))
     expect(chart).to_be_visible()
     chart.focus()
@@ -133,8 +134,8 @@ def test_charts_have_words_and_answer_keys(visit, site):
     expect(page.locator("[data-panel=timeline] .span")).to_have_text("steps 0 – 599")
 
 
-def test_controls_have_names_and_landmarks_are_there(visit, site):
-    page = visit(f"{site}/?run=edge")
+def test_controls_have_names_and_landmarks_are_there(shown):
+    page = shown("edge")
     expect(figure(page, "lambda_max", "extremes")).to_contain_text("±")
     named = "all => all.every((b) => (b.getAttribute('aria-label') || b.textContent).trim())"
     assert page.locator("button:visible").evaluate_all(named)
@@ -149,8 +150,8 @@ def test_motion_is_left_out_where_it_is_not_wanted(visit, site):
     assert page.locator(".needle").evaluate("n => getComputedStyle(n).transitionDuration") == "0s"
 
 
-def test_help_opens_with_a_key(visit, site):
-    page = visit(f"{site}/?run=edge")
+def test_help_opens_with_a_key(shown):
+    page = shown("edge")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keys and marks")).to_be_visible()
     page.keyboard.press("Escape")

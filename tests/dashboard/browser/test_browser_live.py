@@ -74,7 +74,9 @@ def test_a_reading_and_a_loss_reach_the_page(origin, training, visit):
 
 def test_a_density_reaches_the_page(origin, training, visit):
     page = visit(origin)
-    expect(page.locator("[data-panel=density] .foot")).to_have_text("Density from step 0; the other numbers are from step 19.")
+    expect(page.locator("[data-panel=density] .foot")).to_have_text(
+        "Density from step 0; the other numbers are from step 19."
+    )
     for _ in range(31):
         training.step()
     training.reading(density=training.sample.density(50))

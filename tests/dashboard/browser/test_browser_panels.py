@@ -22,8 +22,8 @@ def last_reading(page, run):
 
 
 @pytest.mark.parametrize("run", SCENARIOS)
-def test_every_figure_is_the_last_reading_with_its_error(visit, site, run):
-    page = visit(f"{site}/?run={run}", base_url=site)
+def test_every_figure_is_the_last_reading_with_its_error(shown, run):
+    page = shown(run)
     expect(figure(page, "lambda_max", "extremes")).to_contain_text("±")
     reading = last_reading(page, run)
     for name, panel in PANEL_OF.items():
@@ -35,8 +35,8 @@ def test_every_figure_is_the_last_reading_with_its_error(visit, site, run):
             assert math.isclose(shown[1], error, rel_tol=0.2), name
 
 
-def test_a_definite_hessian_shows_kappa(visit, site):
-    page = visit(f"{site}/?run=canyon", base_url=site)
+def test_a_definite_hessian_shows_kappa(shown):
+    page = shown("canyon")
     kappa = figure(page, "condition_number", "condition")
     expect(kappa).to_contain_text("±")
     assert numbers(kappa.inner_text())[0] == pytest.approx(
@@ -46,23 +46,23 @@ def test_a_definite_hessian_shows_kappa(visit, site):
 
 
 @pytest.mark.parametrize(("run", "word"), [("healthy", "indefinite"), ("bare", "singular")])
-def test_kappa_of_any_other_hessian_is_a_word_and_a_reason(visit, site, run, word):
-    page = visit(f"{site}/?run={run}")
+def test_kappa_of_any_other_hessian_is_a_word_and_a_reason(shown, run, word):
+    page = shown(run)
     expect(figure(page, "condition_number", "condition")).to_have_text(word)
     expect(figure(page, "iterations_to_halve", "condition")).to_have_text("none: κ is null")
     expect(page.locator("[data-panel=condition] .foot")).to_contain_text(word.capitalize())
     assert numbers(figure(page, "condition_mean", "condition").inner_text())[0] > 0
 
 
-def test_without_an_optimizer_sharpness_says_so(visit, site):
-    page = visit(f"{site}/?run=bare")
+def test_without_an_optimizer_sharpness_says_so(shown):
+    page = shown("bare")
     expect(figure(page, "sharpness_score", "sharpness")).to_have_text("not defined")
     expect(page.locator("[data-panel=sharpness] .foot")).to_contain_text("No optimizer was given")
     expect(page.locator("[data-panel=sharpness] .needle")).to_be_hidden()
 
 
-def test_sharpness_marks_the_edge_and_names_the_formula(visit, site):
-    page = visit(f"{site}/?run=edge", base_url=site)
+def test_sharpness_marks_the_edge_and_names_the_formula(shown):
+    page = shown("edge")
     panel = page.locator("[data-panel=sharpness]")
     expect(panel).to_contain_text("SGD: λmax·η / 2")
     expect(panel).to_contain_text("past the edge")
@@ -71,8 +71,8 @@ def test_sharpness_marks_the_edge_and_names_the_formula(visit, site):
     assert float(panel.get_by_role("meter").get_attribute("aria-valuenow")) == pytest.approx(score, abs=0.05)
 
 
-def test_the_saddle_names_its_verdict_and_the_escape(visit, site):
-    page = visit(f"{site}/?run=saddle")
+def test_the_saddle_names_its_verdict_and_the_escape(shown):
+    page = shown("saddle")
     panel = page.locator("[data-panel=saddle]")
     expect(panel.locator(".chip")).to_have_text("▲ at a saddle")
     expect(figure(page, "negative_count_certified", "saddle")).to_have_text("3")
@@ -80,8 +80,8 @@ def test_the_saddle_names_its_verdict_and_the_escape(visit, site):
     expect(panel).to_contain_text("predicted −0.02")
 
 
-def test_the_status_bar_has_the_worst_alert_its_reason_and_the_action(visit, site):
-    page = visit(f"{site}/?run=saddle")
+def test_the_status_bar_has_the_worst_alert_its_reason_and_the_action(shown):
+    page = shown("saddle")
     status = page.locator("#status")
     expect(status).to_contain_text("critical")
     expect(status).to_contain_text("At a saddle: 3 certified negative eigenvalues")
@@ -90,23 +90,23 @@ def test_the_status_bar_has_the_worst_alert_its_reason_and_the_action(visit, sit
     expect(page).to_have_title("▲ saddle · eigenscope")
 
 
-def test_a_quiet_run_says_that_no_rule_is_raised(visit, site):
-    page = visit(f"{site}/?run=healthy")
+def test_a_quiet_run_says_that_no_rule_is_raised(shown):
+    page = shown("healthy")
     expect(page.locator("#status")).to_contain_text("No rule is raised")
     expect(page.locator("#connection")).to_have_text("■ finished")
     expect(figure(page, "measuring_share")).to_have_text("1.6 % of the time")
     expect(figure(page, "probe_samples")).to_have_text("512 samples")
 
 
-def test_an_older_density_says_its_step(visit, site):
-    page = visit(f"{site}/?run=healthy")
+def test_an_older_density_says_its_step(shown):
+    page = shown("healthy")
     foot = page.locator("[data-panel=density] .foot")
     expect(foot).to_have_text("Density from step 550; the other numbers are from step 590.")
     expect(page.locator("[data-panel=extremes]")).to_contain_text("from step 550")
 
 
-def test_an_earlier_spectrum_can_be_chosen_in_the_history(visit, site):
-    page = visit(f"{site}/?run=healthy")
+def test_an_earlier_spectrum_can_be_chosen_in_the_history(shown):
+    page = shown("healthy")
     panel = page.locator("[data-panel=density]")
     expect(panel.locator(".foot")).to_contain_text("step 550")
     panel.locator(".history").focus()
@@ -116,8 +116,8 @@ def test_an_earlier_spectrum_can_be_chosen_in_the_history(visit, site):
     expect(panel.locator(".foot")).to_contain_text("step 550")
 
 
-def test_a_run_without_a_reading_says_so_and_draws_the_loss(visit, site):
-    page = visit(f"{site}/?run=waiting")
+def test_a_run_without_a_reading_says_so_and_draws_the_loss(shown):
+    page = shown("waiting")
     expect(page.locator("#status")).to_contain_text("No reading in this run")
     expect(page.locator("#ended")).to_contain_text("The training ended with an error at step 29")
     expect(page.locator("[data-panel=condition] .chip")).to_have_text("○ no reading yet")
@@ -130,8 +130,8 @@ def test_an_unknown_run_says_so(visit, site):
     expect(page.locator("#status")).to_contain_text("there is no run 'nobody'")
 
 
-def test_a_loss_that_is_not_a_number_is_shown_as_such(visit, site):
-    page = visit(f"{site}/?run=bare")
+def test_a_loss_that_is_not_a_number_is_shown_as_such(shown):
+    page = shown("bare")
     panel = page.locator("[data-panel=timeline]")
     panel.get_by_role("button", name="tables behind the charts").click()
     row = panel.locator("table").first.locator("tr", has=page.get_by_role("rowheader", name="40", exact=True))

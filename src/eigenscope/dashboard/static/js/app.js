@@ -22,7 +22,10 @@ export class App {
     this.theme = 0; // grows when the colours change
     /** @type {import("./types.js").Part[]} */ this.parts = [];
     /** @type {import("./types.js").Part[]} drawn in a hidden tab too */ this.hiddenParts = [];
-    this.live = new Live((message) => this.onMessage(message), (link) => this.onLink(link));
+    this.live = new Live(
+      (message) => this.onMessage(message),
+      (link) => this.onLink(link),
+    );
     this.scheduled = false;
     this.timer = 0;
     this.frame = 0;
@@ -132,7 +135,9 @@ export class App {
 
   /** @returns {Span} the steps that the shown runs cover */
   extent() {
-    const spans = this.shown().map((run) => run.extent()).filter((span) => span !== null);
+    const spans = this.shown()
+      .map((run) => run.extent())
+      .filter((span) => span !== null);
     if (!spans.length) return { min: 0, max: 1 };
     const min = Math.min(...spans.map((s) => s.min));
     const max = Math.max(...spans.map((s) => s.max));
@@ -154,7 +159,10 @@ export class App {
     void this.refine();
   }
 
-  /** @param {Span} span @returns {Span|null} kept inside the run, at least two steps wide; null when it is the whole run */
+  /**
+   * @param {Span} span
+   * @returns {Span|null} kept inside the run, at least two steps wide; null when it is the whole run
+   */
   fitted(span) {
     const { min, max } = this.extent();
     const whole = (max - min) * 1.02;

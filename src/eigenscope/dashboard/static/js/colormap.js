@@ -5,7 +5,12 @@ import { isDark } from "./theme.js";
 
 const LEVELS = 256;
 
-/** @param {number} l @param {number} c @param {number} hue degrees @returns {[number, number, number]} sRGB, 0 to 255 */
+/**
+ * @param {number} l
+ * @param {number} c
+ * @param {number} hue degrees
+ * @returns {[number, number, number]} sRGB, 0 to 255
+ */
 export function oklch(l, c, hue) {
   const a = c * Math.cos((hue * Math.PI) / 180);
   const b = c * Math.sin((hue * Math.PI) / 180);

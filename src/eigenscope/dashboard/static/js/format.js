@@ -9,10 +9,14 @@ export function powerOfTen(exponent) {
   return `10${exponent < 0 ? "⁻" : ""}${digits}`;
 }
 
+/** @type {Intl.NumberFormat[]} by decimals; making one takes far longer than using it */
+const FORMATS = [];
+
 /** @param {number} value @param {number} decimals @returns {string} with thousands grouped and a true minus sign */
 function fixed(value, decimals) {
   const options = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
-  const text = Math.abs(value).toLocaleString("en-US", options);
+  FORMATS[decimals] ??= new Intl.NumberFormat("en-US", options);
+  const text = FORMATS[decimals].format(Math.abs(value));
   return value < 0 && /[1-9]/.test(text) ? MINUS + text : text;
 }
 
@@ -45,12 +49,18 @@ export function number(value, digits = 4) {
   const name = special(value);
   if (name) return name;
   const exponent = exponentOf(value);
-  if (isPlain(value)) return fixed(value, Math.max(0, digits - 1 - exponent)).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+  if (isPlain(value))
+    return fixed(value, Math.max(0, digits - 1 - exponent))
+      .replace(/(\.\d*?)0+$/, "$1")
+      .replace(/\.$/, "");
   const mantissa = fixed(value / 10 ** exponent, digits - 1).replace(/\.?0+$/, "");
   return `${mantissa}·${powerOfTen(exponent)}`;
 }
 
-/** @param {number} error @returns {number} decimals so that one digit of the error shows, two where it begins with 1 or 2 */
+/**
+ * @param {number} error
+ * @returns {number} decimals so that one digit of the error shows, two where it begins with 1 or 2
+ */
 function decimalsFor(error) {
   const exponent = exponentOf(error);
   return error / 10 ** exponent < 2.95 ? 1 - exponent : -exponent;
@@ -64,7 +74,8 @@ function decimalsFor(error) {
  * @returns {string}
  */
 export function withError(value, error) {
-  if (value === null || value === undefined || special(value) || error === null || error === undefined) return number(value);
+  if (value === null || value === undefined || special(value) || error === null || error === undefined)
+    return number(value);
   if (Number.isNaN(error)) return number(value);
   if (!Number.isFinite(error)) return `${number(value)} ± ∞`;
   const size = Math.max(Math.abs(value), error);

@@ -10,14 +10,21 @@ export function evenTicks(min, max, most) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.999) ?? 10 * power;
   const ticks = [];
-  for (let i = Math.ceil(min / step - 1e-9); i * step <= max + step * 1e-9; i++) ticks.push(Number((i * step).toPrecision(12)));
+  for (let i = Math.ceil(min / step - 1e-9); i * step <= max + step * 1e-9; i++)
+    ticks.push(Number((i * step).toPrecision(12)));
   return ticks;
 }
 
 /** @type {Scale} */
 export const linear = { key: "linear", forward: (v) => v, backward: (p) => p, ticks: evenTicks };
 
-/** @param {number} min @param {number} max @param {number[]} mantissas @param {number} every decades @returns {number[]} */
+/**
+ * @param {number} min
+ * @param {number} max
+ * @param {number[]} mantissas
+ * @param {number} every decades
+ * @returns {number[]}
+ */
 function decades(min, max, mantissas, every) {
   const ticks = [];
   for (let e = Math.floor(Math.log10(min)); e <= Math.ceil(Math.log10(max)); e++) {
@@ -29,7 +36,15 @@ function decades(min, max, mantissas, every) {
 
 /** @type {[number[], number][]} the densest that fits is taken */
 const LOG_CHOICES = [
-  [[1, 2, 3, 4, 5, 6, 7, 8, 9], 1], [[1, 2, 5], 1], [[1, 3], 1], [[1], 1], [[1], 2], [[1], 3], [[1], 5], [[1], 10], [[1], 50],
+  [[1, 2, 3, 4, 5, 6, 7, 8, 9], 1],
+  [[1, 2, 5], 1],
+  [[1, 3], 1],
+  [[1], 1],
+  [[1], 2],
+  [[1], 3],
+  [[1], 5],
+  [[1], 10],
+  [[1], 50],
 ];
 
 /** @param {number} min @param {number} max @param {number} most @returns {number[]} */
@@ -65,10 +80,20 @@ function asinhTicks(min, max, most, threshold) {
   const inside = Math.max(Math.abs(min), Math.abs(max)) <= threshold;
   const sameSide = min > threshold || max < -threshold;
   if (inside) return evenTicks(min, max, most);
-  if (sameSide) return min > 0 ? logTicks(min, max, most) : logTicks(-max, -min, most).map((t) => -t).reverse();
+  if (sameSide)
+    return min > 0
+      ? logTicks(min, max, most)
+      : logTicks(-max, -min, most)
+          .map((t) => -t)
+          .reverse();
   for (const [mantissas, every] of LOG_CHOICES.slice(2)) {
     const up = max > threshold ? decades(threshold * 0.999, max, mantissas, every) : [];
-    const down = min < -threshold ? decades(threshold * 0.999, -min, mantissas, every).map((t) => -t).reverse() : [];
+    const down =
+      min < -threshold
+        ? decades(threshold * 0.999, -min, mantissas, every)
+            .map((t) => -t)
+            .reverse()
+        : [];
     const zero = min <= 0 && max >= 0 ? [0] : [];
     if (up.length + down.length + zero.length <= most) return [...down, ...zero, ...up];
   }

@@ -4,24 +4,38 @@ import { byId, setAttribute } from "./dom.js";
 
 const KEY = "eigenscope-theme";
 const NAMES = /** @type {const} */ ([
-  "ink", "ink-2", "ink-3", "grid", "edge", "panel", "run-a", "run-b", "run-a-side", "run-b-side", "run-a-band", "run-b-band",
-  "ok", "warning", "critical", "critical-wash", "noise", "select",
+  "ink",
+  "ink-2",
+  "ink-3",
+  "grid",
+  "edge",
+  "panel",
+  "run-a",
+  "run-b",
+  "run-a-side",
+  "run-b-side",
+  "run-a-band",
+  "run-b-band",
+  "ok",
+  "warning",
+  "critical",
+  "critical-wash",
+  "noise",
+  "select",
 ]);
 
 /** @typedef {Record<typeof NAMES[number], string>} Palette */
 
-/** @type {Palette} */
-export let palette = readPalette();
+/** Set by `startTheme`, before anything is drawn. */
+export let palette = /** @type {Palette} */ ({});
 
 /** @returns {Palette} the style sheet's colours as the browser resolves them for the theme in force */
 function readPalette() {
-  const probe = document.createElement("span");
-  document.documentElement.append(probe);
-  const entries = NAMES.map((name) => {
-    probe.style.color = `var(--${name})`;
-    return [name, getComputedStyle(probe).color];
-  });
-  probe.remove();
+  const probes = NAMES.map(() => document.createElement("span"));
+  NAMES.forEach((name, i) => probes[i]?.style.setProperty("color", `var(--${name})`));
+  document.body.append(...probes); // all at once: the browser works out its styles once
+  const entries = NAMES.map((name, i) => [name, getComputedStyle(/** @type {Element} */ (probes[i])).color]);
+  for (const probe of probes) probe.remove();
   return Object.fromEntries(entries);
 }
 

@@ -59,7 +59,8 @@ export class Track {
   /** Keep the least and the greatest of every eight points: the page's memory is bounded, no outlier is lost. */
   thin() {
     const keep = [];
-    for (let start = 0; start < this.length; start += 8) keep.push(...extremes(this.values, start, Math.min(start + 8, this.length)));
+    for (let start = 0; start < this.length; start += 8)
+      keep.push(...extremes(this.values, start, Math.min(start + 8, this.length)));
     this.steps = keep.map((i) => this.steps[i] ?? 0);
     this.values = keep.map((i) => this.values[i] ?? NaN);
     this.errors = keep.map((i) => this.errors[i] ?? NaN);
@@ -82,7 +83,12 @@ export class Track {
   }
 }
 
-/** @param {number[]} values @param {number} start @param {number} end @returns {number[]} indices, in order; what is not finite stays */
+/**
+ * @param {number[]} values
+ * @param {number} start
+ * @param {number} end
+ * @returns {number[]} indices, in order; what is not finite stays
+ */
 function extremes(values, start, end) {
   const odd = [];
   let least = -1;

@@ -81,7 +81,8 @@ export function bounds(all, view, positive) {
   for (const cols of all) {
     for (let i = 0; i < cols.steps.length; i++) {
       const step = cols.steps[i] ?? 0;
-      const crosses = step < view.min ? (cols.steps[i + 1] ?? -Infinity) >= view.min : (cols.steps[i - 1] ?? Infinity) <= view.max;
+      const crosses =
+        step < view.min ? (cols.steps[i + 1] ?? -Infinity) >= view.min : (cols.steps[i - 1] ?? Infinity) <= view.max;
       if ((step >= view.min && step <= view.max) || crosses) take(cols, i);
     }
   }

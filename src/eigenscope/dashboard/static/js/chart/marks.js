@@ -6,7 +6,10 @@ import { palette } from "../theme.js";
 /** @typedef {{value: () => number|null|undefined, label: string, level?: "warning"|"critical", wash?: boolean}} Mark: a
  *  horizontal reference line; `wash` tints what lies above it */
 
-/** @param {uPlot} u @param {() => void} draw inside the plotting area, in device pixels, with the context restored after */
+/**
+ * @param {uPlot} u
+ * @param {() => void} draw inside the plotting area, in device pixels, with the context restored after
+ */
 export function inside(u, draw) {
   const { left, top, width, height } = u.bbox;
   u.ctx.save();
@@ -72,7 +75,10 @@ export function alertLines(u, alerts) {
   });
 }
 
-/** @param {uPlot} u @param {{step: number, value: number}[]} points A cross at the edge where a value is NaN or infinite. */
+/**
+ * @param {uPlot} u
+ * @param {{step: number, value: number}[]} points A cross at the edge where a value is NaN or infinite.
+ */
 export function crosses(u, points) {
   const { top, height } = u.bbox;
   const arm = 3.5 * uPlot.pxRatio;

@@ -45,7 +45,8 @@ export function stepAxis(labelled) {
     show: true,
     size: labelled ? 22 : 5,
     gap: 5,
-    splits: (u, _, min, max) => evenTicks(min, max, Math.max(2, u.bbox.width / uPlot.pxRatio / 90)).filter(Number.isInteger),
+    splits: (u, _, min, max) =>
+      evenTicks(min, max, Math.max(2, u.bbox.width / uPlot.pxRatio / 90)).filter(Number.isInteger),
     values: (_, splits) => splits.map((s) => (labelled ? stepTick(s) : "")),
   };
 }
@@ -58,7 +59,8 @@ export function valueAxis(scale, key = "y") {
     side: 3,
     size: GUTTER,
     gap: 6,
-    splits: (u, _, min, max) => roomy(u, scale().ticks(min, max, Math.max(2, Math.floor(u.bbox.height / uPlot.pxRatio / 22))), key, 15),
+    splits: (u, _, min, max) =>
+      roomy(u, scale().ticks(min, max, Math.max(2, Math.floor(u.bbox.height / uPlot.pxRatio / 22))), key, 15),
     values: (_, splits) => splits.map(tick),
     filter: (_, splits) => splits,
   };
@@ -68,13 +70,15 @@ export function valueAxis(scale, key = "y") {
 export function eigenvalueAxis(scale, labelled) {
   return {
     ...stepAxis(labelled),
-    splits: (u, _, min, max) => roomy(u, scale().ticks(min, max, Math.max(3, Math.floor(u.bbox.width / uPlot.pxRatio / 44))), "x", 40),
+    splits: (u, _, min, max) =>
+      roomy(u, scale().ticks(min, max, Math.max(3, Math.floor(u.bbox.width / uPlot.pxRatio / 44))), "x", 40),
     values: (_, splits) => splits.map((s) => (labelled ? tick(s) : "")),
     filter: (_, splits) => splits,
   };
 }
 
-/** @typedef {{zoomTo(min: number, max: number): void, panBy(share: number): void, zoomBy(factor: number, at?: number): void,
+/** @typedef {{zoomTo(min: number, max: number): void, panBy(share: number): void,
+ *   zoomBy(factor: number, at?: number): void,
  *   reset(): void}} Gestures */
 
 /**
@@ -87,7 +91,12 @@ export function cursor(to, group) {
   return {
     y: false,
     drag: { x: true, y: false, setScale: false, dist: 4 },
-    sync: { key: group, setSeries: false, scales: ["x", null], filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } },
+    sync: {
+      key: group,
+      setSeries: false,
+      scales: ["x", null],
+      filters: { pub: (type) => type === "mousemove" || type === "mouseleave" },
+    },
     points: { size: 6, width: 1.5, fill: () => palette.panel },
     bind: {
       mousedown: (u, _, handler) => (event) => {
@@ -127,13 +136,17 @@ function panWithMouse(u, start, to) {
  * @param {Gestures} to
  */
 export function wheelAndTouch(u, to) {
-  u.over.addEventListener("wheel", (event) => {
-    const along = event.shiftKey ? event.deltaY || event.deltaX : event.deltaX;
-    if (event.ctrlKey || event.metaKey) to.zoomBy(1.0015 ** event.deltaY, u.posToVal(event.offsetX, "x"));
-    else if (Math.abs(along) > Math.abs(event.shiftKey ? 0 : event.deltaY)) to.panBy(along / u.over.clientWidth);
-    else return;
-    event.preventDefault();
-  }, { passive: false });
+  u.over.addEventListener(
+    "wheel",
+    (event) => {
+      const along = event.shiftKey ? event.deltaY || event.deltaX : event.deltaX;
+      if (event.ctrlKey || event.metaKey) to.zoomBy(1.0015 ** event.deltaY, u.posToVal(event.offsetX, "x"));
+      else if (Math.abs(along) > Math.abs(event.shiftKey ? 0 : event.deltaY)) to.panBy(along / u.over.clientWidth);
+      else return;
+      event.preventDefault();
+    },
+    { passive: false },
+  );
   let x = 0;
   u.over.addEventListener("pointerdown", (event) => (x = event.clientX));
   u.over.addEventListener("pointermove", (event) => {

@@ -44,7 +44,11 @@ export class Readout {
         const index = at === null ? track.length - 1 : valueAt(run, line, at);
         if (r === 0 && index >= 0) where = Math.max(where, track.steps[index] ?? 0);
         const node = this.values[i]?.[r];
-        if (node) setText(node, !withValues ? "" : index < 0 ? "—" : withError(track.values[index], noError(track.errors[index])));
+        if (node)
+          setText(
+            node,
+            !withValues ? "" : index < 0 ? "—" : withError(track.values[index], noError(track.errors[index])),
+          );
       });
     });
     setText(this.step, at !== null && Number.isFinite(where) ? `step ${count(where)}` : "");

@@ -51,7 +51,9 @@ export class Spectrum {
   /** @returns {uPlot.AlignedData} */
   data() {
     const floor = floorOf(this.ceiling()) / 10; // out of sight
-    const tables = this.now.densities.map((d) => /** @type {uPlot.AlignedData} */ ([d.grid, d.values.map((v) => Math.max(v, floor))]));
+    const tables = this.now.densities.map(
+      (d) => /** @type {uPlot.AlignedData} */ ([d.grid, d.values.map((v) => Math.max(v, floor))]),
+    );
     return tables.length ? uPlot.join(tables) : [[], []];
   }
 
@@ -70,26 +72,37 @@ export class Spectrum {
     const height = () => /** @type {[number, number]} */ ([floorOf(this.ceiling()), this.ceiling() * 2]);
     const path = uPlot.paths.linear?.();
     const series = this.now.densities.map((_, run) => ({
-      auto: false, width: 1.5, points: { show: false }, dash: run ? [7, 4] : [], ...(path && { paths: path }),
-      stroke: () => palette[run ? "run-b" : "run-a"], ...(run ? {} : { fill: () => palette["run-a-band"], fillTo: () => height()[0] }),
+      auto: false,
+      width: 1.5,
+      points: { show: false },
+      dash: run ? [7, 4] : [],
+      ...(path && { paths: path }),
+      stroke: () => palette[run ? "run-b" : "run-a"],
+      ...(run ? {} : { fill: () => palette["run-a-band"], fillTo: () => height()[0] }),
     }));
-    this.plot = new uPlot({
-      width: this.host.clientWidth || 300, height: this.host.clientHeight || 110, padding: [12, 16, 0, 0],
-      legend: { show: false },
-      scales: {
-        x: { time: false, distr: 100, fwd: scale.forward, bwd: scale.backward },
-        y: { distr: 100, fwd: log.forward, bwd: log.backward, range: height },
+    this.plot = new uPlot(
+      {
+        width: this.host.clientWidth || 300,
+        height: this.host.clientHeight || 110,
+        padding: [12, 16, 0, 0],
+        legend: { show: false },
+        scales: {
+          x: { time: false, distr: 100, fwd: scale.forward, bwd: scale.backward },
+          y: { distr: 100, fwd: log.forward, bwd: log.backward, range: height },
+        },
+        axes: [eigenvalueAxis(() => this.now.scale, false), valueAxis(() => log)],
+        series: [{}, ...series],
+        cursor: cursor(this.gestures, "eigenvalues"),
+        hooks: {
+          setCursor: [this.onCursor],
+          setSelect: [(u) => selected(u, this.gestures)],
+          drawAxes: [(u) => this.drawNoise(u)],
+          draw: [(u) => this.drawOutliers(u)],
+        },
       },
-      axes: [eigenvalueAxis(() => this.now.scale, false), valueAxis(() => log)],
-      series: [{}, ...series],
-      cursor: cursor(this.gestures, "eigenvalues"),
-      hooks: {
-        setCursor: [this.onCursor],
-        setSelect: [(u) => selected(u, this.gestures)],
-        drawAxes: [(u) => this.drawNoise(u)],
-        draw: [(u) => this.drawOutliers(u)],
-      },
-    }, this.data(), this.host);
+      this.data(),
+      this.host,
+    );
     wheelAndTouch(this.plot, this.gestures);
   }
 
@@ -108,24 +121,26 @@ export class Spectrum {
   drawOutliers(u) {
     const { ctx, bbox } = u;
     const px = uPlot.pxRatio;
-    this.now.densities.forEach((density, run) => inside(u, () => {
-      ctx.strokeStyle = ctx.fillStyle = palette[run ? "run-b" : "run-a"];
-      ctx.lineWidth = px;
-      if (run) ctx.setLineDash([3 * px, 2 * px]);
-      for (const { value, error } of density.outliers) {
-        const x = u.valToPos(value, "x", true);
-        const top = bbox.top + (run ? 14 : 6) * px;
-        whisker(u, value, error ?? 0, top);
-        ctx.beginPath();
-        ctx.moveTo(x, top);
-        ctx.lineTo(x, bbox.top + bbox.height);
-        ctx.stroke();
-        ctx.beginPath();
-        ctx.moveTo(x, top + 5 * px);
-        for (const side of [-3.5, 3.5]) ctx.lineTo(x + side * px, top - 2 * px);
-        ctx.fill();
-      }
-    }));
+    this.now.densities.forEach((density, run) =>
+      inside(u, () => {
+        ctx.strokeStyle = ctx.fillStyle = palette[run ? "run-b" : "run-a"];
+        ctx.lineWidth = px;
+        if (run) ctx.setLineDash([3 * px, 2 * px]);
+        for (const { value, error } of density.outliers) {
+          const x = u.valToPos(value, "x", true);
+          const top = bbox.top + (run ? 14 : 6) * px;
+          whisker(u, value, error ?? 0, top);
+          ctx.beginPath();
+          ctx.moveTo(x, top);
+          ctx.lineTo(x, bbox.top + bbox.height);
+          ctx.stroke();
+          ctx.beginPath();
+          ctx.moveTo(x, top + 5 * px);
+          for (const side of [-3.5, 3.5]) ctx.lineTo(x + side * px, top - 2 * px);
+          ctx.fill();
+        }
+      }),
+    );
   }
 
   /** @returns {number|null} the eigenvalue under the cursor */
@@ -140,7 +155,8 @@ export class Spectrum {
     if (!density) return "Spectral density: not measured yet.";
     const [low, high] = density.bulk ?? [null, null];
     const outliers = density.outliers.map((o) => number(o.value)).join(", ") || "none";
-    return `Spectral density at step ${count(density.step)}: bulk from ${number(low)} to ${number(high)}; outliers: ${outliers}.`;
+    const bulk = `bulk from ${number(low)} to ${number(high)}`;
+    return `Spectral density at step ${count(density.step)}: ${bulk}; outliers: ${outliers}.`;
   }
 }
 

@@ -17,19 +17,35 @@ export class SpectrumLegend {
     this.under = h("span", { class: "v" });
     this.noise = h("span", { class: "v" });
     this.second = h("span", { class: "entry", hidden: true }, swatch("b"), "other run");
-    this.latest = h("button", { type: "button", class: "quiet", text: "Latest", hidden: true, on: { click: onLatest } });
+    this.latest = h("button", {
+      type: "button",
+      class: "quiet",
+      text: "Latest",
+      hidden: true,
+      on: { click: onLatest },
+    });
     const mark = (/** @type {string} */ kind) => h("i", { class: `swatch ${kind}`, "aria-hidden": "true" });
-    this.top = h("figcaption", { class: "readout" },
+    this.top = h(
+      "figcaption",
+      { class: "readout" },
       h("span", { class: "entry" }, swatch("a"), term("density", "density"), this.under),
       this.second,
       h("span", { class: "entry" }, mark("outlier"), "outlier"),
       h("span", { class: "entry" }, mark("noise"), term("noise_floor", "|λ| < τ"), this.noise),
-      this.at, this.latest,
+      this.at,
+      this.latest,
     );
     this.ramp = h("canvas", { class: "ramp", "aria-hidden": "true" });
     this.low = h("span");
     this.high = h("span");
-    this.bottom = h("div", { class: "legend" }, h("span", { text: "history: eigenvalues per unit" }), this.low, this.ramp, this.high);
+    this.bottom = h(
+      "div",
+      { class: "legend" },
+      h("span", { text: "history: eigenvalues per unit" }),
+      this.low,
+      this.ramp,
+      this.high,
+    );
   }
 
   /**
@@ -37,11 +53,18 @@ export class SpectrumLegend {
    * @param {number|null} value the eigenvalue under the cursor
    */
   point(density, value) {
-    setText(this.under, value === null || !density ? "" : `${number(densityAt(density, value), 2)} at λ ${number(value, 3)}`);
+    setText(
+      this.under,
+      value === null || !density ? "" : `${number(densityAt(density, value), 2)} at λ ${number(value, 3)}`,
+    );
     setText(this.at, density ? `step ${count(density.step)}` : "");
   }
 
-  /** @param {number|null} noise τ @param {boolean} overlaid @param {boolean} chosen a step other than the latest is shown */
+  /**
+   * @param {number|null} noise τ
+   * @param {boolean} overlaid
+   * @param {boolean} chosen a step other than the latest is shown
+   */
   state(noise, overlaid, chosen) {
     setText(this.noise, noise === null ? "" : number(noise, 2));
     this.second.hidden = !overlaid;

@@ -15,9 +15,11 @@ const MOST_ROWS = 200;
  * @returns {HTMLTableElement}
  */
 export function table(caption, head, rows) {
-  const cells = (/** @type {(string|Node)[]} */ row) => row.map((cell, i) => (i ? h("td", null, cell) : h("th", { scope: "row" }, cell)));
+  const cells = (/** @type {(string|Node)[]} */ row) =>
+    row.map((cell, i) => (i ? h("td", null, cell) : h("th", { scope: "row" }, cell)));
   return h(
-    "table", null,
+    "table",
+    null,
     h("caption", { text: caption }),
     h("thead", null, h("tr", null, ...head.map((text) => h("th", { scope: "col", text })))),
     h("tbody", null, ...rows.map((row) => h("tr", null, ...cells(row)))),
@@ -36,10 +38,19 @@ export function trendTable(title, runs, lines, view) {
   const tracks = runs.flatMap((run) => lines.map((line) => run.track(line.metric)));
   const steps = new Set(tracks.flatMap((t) => t.steps.slice(t.indexAt(view.min - 1e-9) + 1, t.indexAt(view.max) + 1)));
   const newest = [...steps].sort((a, b) => b - a).slice(0, MOST_ROWS);
-  const heads = runs.flatMap((run) => lines.map((line) => (runs.length > 1 ? `${line.label}, ${run.name}` : line.label)));
+  const heads = runs.flatMap((run) =>
+    lines.map((line) => (runs.length > 1 ? `${line.label}, ${run.name}` : line.label)),
+  );
   const rows = newest.map((step) => [count(step), ...tracks.map((track) => cell(track, step))]);
-  const part = newest.length < steps.size ? `the newest ${newest.length} of ${count(steps.size)} points` : `${count(steps.size)} points`;
-  return table(`${title}: ${part}, steps ${count(Math.max(0, view.min))} to ${count(view.max)}`, ["step", ...heads], rows);
+  const part =
+    newest.length < steps.size
+      ? `the newest ${newest.length} of ${count(steps.size)} points`
+      : `${count(steps.size)} points`;
+  return table(
+    `${title}: ${part}, steps ${count(Math.max(0, view.min))} to ${count(view.max)}`,
+    ["step", ...heads],
+    rows,
+  );
 }
 
 /** @param {import("../track.js").Track} track @param {number} step @returns {string} */

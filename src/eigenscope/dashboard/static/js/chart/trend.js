@@ -15,10 +15,18 @@ import { trendTable } from "./table.js";
 /** @typedef {import("./data.js").Line} Line */
 /** @typedef {import("./data.js").Columns} Columns */
 
-/** @typedef {{title: string, lines: Line[], scale: "log"|"asinh"|"count"|"score", threshold?: () => number,
- *   marks?: import("./marks.js").Mark[], alerts?: (alert: import("../types.js").Alert) => boolean,
- *   stepLabels?: boolean, alone?: boolean, onCursor?: (step: number|null, reach: number) => void}} TrendOptions: `threshold` of the asinh
- *  axis, in its unit; `alone`: no figure of the panel shows the latest values; `reach` is how many steps six pixels are */
+/**
+ * @typedef {object} TrendOptions
+ * @property {string} title
+ * @property {Line[]} lines
+ * @property {"log"|"asinh"|"count"|"score"} scale of the value axis
+ * @property {() => number} [threshold] of an asinh axis: linear below it
+ * @property {import("./marks.js").Mark[]} [marks]
+ * @property {(alert: import("../types.js").Alert) => boolean} [alerts] which alerts are marked on it
+ * @property {boolean} [stepLabels] false where a chart below it has them
+ * @property {boolean} [alone] no figure of the panel shows the latest values
+ * @property {(step: number|null, reach: number) => void} [onCursor] `reach` is how many steps six pixels are
+ */
 
 export class Trend {
   /** @param {import("../types.js").Shell} shell @param {App} app @param {TrendOptions} options */
@@ -31,7 +39,13 @@ export class Trend {
     this.tables = false;
     this.readout = new Readout(options.lines, options.alone ?? false);
     this.host = h("div", { class: "plot", tabindex: "0", role: "img", "aria-label": options.title });
-    this.table = h("div", { class: "table", tabindex: "0", hidden: true, role: "region", "aria-label": `${options.title}: table` });
+    this.table = h("div", {
+      class: "table",
+      tabindex: "0",
+      hidden: true,
+      role: "region",
+      "aria-label": `${options.title}: table`,
+    });
     shell.body.append(h("figure", { class: "chart" }, this.readout.root, this.host, this.table));
     shell.onTables.push((tables) => this.showTables(tables));
     this.gestures = gesturesOf(app);
@@ -107,10 +121,14 @@ export class Trend {
     return least === null ? log : asinh(least);
   }
 
-  /** @returns {uPlot.AlignedData} the columns on common steps: undefined where a line has no point, null where it is broken */
+  /**
+   * @returns {uPlot.AlignedData} the columns on common steps: undefined where a line has no point, null where it is broken
+   */
   aligned() {
     const tables = this.columns.map((c) => /** @type {uPlot.AlignedData} */ ([c.steps, c.low, c.value, c.high]));
-    return tables.some((t) => t[0].length) ? uPlot.join(tables) : /** @type {any} */ ([[], ...tables.flatMap(() => [[], [], []])]);
+    return tables.some((t) => t[0].length)
+      ? uPlot.join(tables)
+      : /** @type {any} */ ([[], ...tables.flatMap(() => [[], [], []])]);
   }
 
   /** @param {import("../scales.js").Scale} scale @param {number} runs */
@@ -119,23 +137,33 @@ export class Trend {
     this.scale = scale;
     const { lines, stepLabels = true } = this.options;
     const looks = [...Array(runs).keys()].flatMap((run) => lines.map((line) => ({ run, line })));
-    this.plot = new uPlot({
-      width: this.host.clientWidth || 300,
-      height: this.host.clientHeight || 130,
-      padding: [6, 16, 0, 0],
-      legend: { show: false },
-      scales: { x: { time: false }, y: { distr: 100, fwd: scale.forward, bwd: scale.backward, range: () => this.range() } },
-      axes: [stepAxis(stepLabels), this.valueAxis()],
-      series: [{}, ...looks.flatMap(({ run, line }) => seriesOf(run, line))],
-      bands: looks.map(({ run }, i) => ({ series: [3 * i + 3, 3 * i + 1], fill: () => palette[run ? "run-b-band" : "run-a-band"] })),
-      cursor: cursor(this.gestures, "steps"),
-      hooks: {
-        setCursor: [() => this.onCursor()],
-        setSelect: [(u) => selected(u, this.gestures)],
-        drawAxes: [(u) => washes(u, this.options.marks ?? [])],
-        draw: [(u) => this.drawMarks(u)],
+    this.plot = new uPlot(
+      {
+        width: this.host.clientWidth || 300,
+        height: this.host.clientHeight || 130,
+        padding: [6, 16, 0, 0],
+        legend: { show: false },
+        scales: {
+          x: { time: false },
+          y: { distr: 100, fwd: scale.forward, bwd: scale.backward, range: () => this.range() },
+        },
+        axes: [stepAxis(stepLabels), this.valueAxis()],
+        series: [{}, ...looks.flatMap(({ run, line }) => seriesOf(run, line))],
+        bands: looks.map(({ run }, i) => ({
+          series: [3 * i + 3, 3 * i + 1],
+          fill: () => palette[run ? "run-b-band" : "run-a-band"],
+        })),
+        cursor: cursor(this.gestures, "steps"),
+        hooks: {
+          setCursor: [() => this.onCursor()],
+          setSelect: [(u) => selected(u, this.gestures)],
+          drawAxes: [(u) => washes(u, this.options.marks ?? [])],
+          draw: [(u) => this.drawMarks(u)],
+        },
       },
-    }, this.aligned(), this.host);
+      this.aligned(),
+      this.host,
+    );
     wheelAndTouch(this.plot, this.gestures);
   }
 
@@ -180,7 +208,8 @@ export class Trend {
     const parts = this.options.lines.map(({ metric, label }) => {
       const { steps, values, length } = run?.track(metric) ?? { steps: [], values: [], length: 0 };
       if (!length) return `${label}: no values yet`;
-      return `${label}: ${number(values[0])} at step ${count(steps[0])}, ${number(values[length - 1])} at step ${count(steps[length - 1])}`;
+      const point = (/** @type {number} */ i) => `${number(values[i])} at step ${count(steps[i])}`;
+      return `${label}: ${point(0)}, ${point(length - 1)}`;
     });
     return `${this.options.title}. ${parts.join(". ")}.`;
   }
@@ -196,7 +225,11 @@ function gesturesOf(app) {
   };
 }
 
-/** @param {number} run @param {Line} line @returns {uPlot.Series[]} the lower edge of the band, the line, the upper edge */
+/**
+ * @param {number} run
+ * @param {Line} line
+ * @returns {uPlot.Series[]} the lower edge of the band, the line, the upper edge
+ */
 function seriesOf(run, line) {
   const paths = line.stepped ? uPlot.paths.stepped?.({ align: 1 }) : uPlot.paths.linear?.();
   const edge = { auto: false, stroke: "transparent", width: 0, points: { show: false }, ...(paths && { paths }) };
@@ -206,7 +239,13 @@ function seriesOf(run, line) {
   return [edge, { auto: false, stroke, width: line.side ? 1.25 : 1.5, dash, points, ...(paths && { paths }) }, edge];
 }
 
-/** @param {uPlot} u @param {number} series @param {number} from @param {number} to @returns {boolean} room for a dot at each point */
+/**
+ * @param {uPlot} u
+ * @param {number} series
+ * @param {number} from
+ * @param {number} to
+ * @returns {boolean} room for a dot at each point
+ */
 function fewPoints(u, series, from, to) {
   let points = 0;
   const values = u.data[series] ?? [];
@@ -214,10 +253,17 @@ function fewPoints(u, series, from, to) {
   return points < u.over.clientWidth / 20;
 }
 
-/** @param {uPlot} u @param {number} series @param {boolean} shown @returns {number[]|null} points without a neighbour: no line shows them */
+/**
+ * @param {uPlot} u
+ * @param {number} series
+ * @param {boolean} shown
+ * @returns {number[]|null} points without a neighbour: no line shows them
+ */
 function lonePoints(u, series, shown) {
   if (shown) return null;
   const values = u.data[series] ?? [];
   const known = [...values.keys()].filter((i) => values[i] !== undefined);
-  return known.filter((i, k) => values[i] !== null && values[known[k - 1] ?? -1] == null && values[known[k + 1] ?? -1] == null);
+  return known.filter(
+    (i, k) => values[i] !== null && values[known[k - 1] ?? -1] == null && values[known[k + 1] ?? -1] == null,
+  );
 }

@@ -24,9 +24,22 @@ export class Waterfall {
     /** @type {uPlot|null} */ this.plot = null;
     this.built = "";
     this.painted = "";
-    /** @type {History} */ this.now = { scale: linear, range: [-1, 1], steps: [0, 1], densities: [], ceiling: 1, chosen: 0, key: "" };
+    /** @type {History} */ this.now = {
+      scale: linear,
+      range: [-1, 1],
+      steps: [0, 1],
+      densities: [],
+      ceiling: 1,
+      chosen: 0,
+      key: "",
+    };
     this.image = document.createElement("canvas");
-    this.host = h("div", { class: "plot history", tabindex: "0", role: "img", "aria-label": "History of the spectral density" });
+    this.host = h("div", {
+      class: "plot history",
+      tabindex: "0",
+      role: "img",
+      "aria-label": "History of the spectral density",
+    });
     this.host.addEventListener("keydown", (event) => this.onKey(event));
     body.append(this.host);
     fitted(this.host, () => this.plot);
@@ -59,23 +72,42 @@ export class Waterfall {
     const { scale } = this.now;
     this.built = scale.key;
     this.plot?.destroy();
-    const steps = { ...valueAxis(() => linear), grid: { show: false }, values: (/** @type {uPlot} */ _, /** @type {number[]} */ s) => s.map(stepTick) };
-    this.plot = new uPlot({
-      width: this.host.clientWidth || 300, height: this.host.clientHeight || 110, padding: [8, 16, 0, 0],
-      legend: { show: false },
-      scales: { x: { time: false, distr: 100, fwd: scale.forward, bwd: scale.backward }, y: { auto: false, range: () => this.now.steps } },
-      axes: [
-        { ...eigenvalueAxis(() => this.now.scale, true), grid: { show: false } },
-        { ...steps, splits: (u, _, min, max) => evenTicks(min, max, Math.max(2, u.bbox.height / uPlot.pxRatio / 26)) },
-      ],
-      series: [{}, { auto: false, points: { show: false } }],
-      cursor: { ...cursor(this.gestures, "eigenvalues"), y: true, points: { show: false } },
-      hooks: {
-        setCursor: [this.on.onCursor],
-        setSelect: [(u) => selected(u, this.gestures)],
-        drawAxes: [(u) => this.paint(u)],
+    const steps = {
+      ...valueAxis(() => linear),
+      grid: { show: false },
+      values: (/** @type {uPlot} */ _, /** @type {number[]} */ s) => s.map(stepTick),
+    };
+    this.plot = new uPlot(
+      {
+        width: this.host.clientWidth || 300,
+        height: this.host.clientHeight || 110,
+        padding: [8, 16, 0, 0],
+        legend: { show: false },
+        scales: {
+          x: { time: false, distr: 100, fwd: scale.forward, bwd: scale.backward },
+          y: { auto: false, range: () => this.now.steps },
+        },
+        axes: [
+          { ...eigenvalueAxis(() => this.now.scale, true), grid: { show: false } },
+          {
+            ...steps,
+            splits: (u, _, min, max) => evenTicks(min, max, Math.max(2, u.bbox.height / uPlot.pxRatio / 26)),
+          },
+        ],
+        series: [{}, { auto: false, points: { show: false } }],
+        cursor: { ...cursor(this.gestures, "eigenvalues"), y: true, points: { show: false } },
+        hooks: {
+          setCursor: [this.on.onCursor],
+          setSelect: [(u) => selected(u, this.gestures)],
+          drawAxes: [(u) => this.paint(u)],
+        },
       },
-    }, [[-1, 1], [null, null]], this.host);
+      [
+        [-1, 1],
+        [null, null],
+      ],
+      this.host,
+    );
     wheelAndTouch(this.plot, this.gestures);
     this.plot.over.addEventListener("click", (event) => this.on.onChoose(this.plot?.posToVal(event.offsetY, "y") ?? 0));
   }
@@ -137,11 +169,17 @@ export class Waterfall {
     const { densities } = this.now;
     if (!densities.length) return "History of the spectral density: nothing measured yet.";
     const [first, last] = [densities[0], densities[densities.length - 1]];
-    return `History of the spectral density: ${densities.length} densities from step ${count(first?.step)} to ${count(last?.step)}. Arrow keys choose the step shown above.`;
+    const steps = `from step ${count(first?.step)} to ${count(last?.step)}`;
+    const keys = "Arrow keys choose the step shown above.";
+    return `History of the spectral density: ${densities.length} densities ${steps}. ${keys}`;
   }
 }
 
-/** @param {Density[]} densities by step @param {number} step @returns {Density|null} the last one measured at or before the step */
+/**
+ * @param {Density[]} densities by step
+ * @param {number} step
+ * @returns {Density|null} the last one measured at or before the step
+ */
 export function holding(densities, step) {
   let found = null;
   for (const density of densities) {
@@ -166,7 +204,13 @@ export function densityAt(density, value) {
   return x1 > x0 ? y0 + ((y1 - y0) * (value - x0)) / (x1 - x0) : y0;
 }
 
-/** @param {Density} density @param {number[]} values @param {Uint32Array} colours @param {number} ceiling @returns {Uint32Array} */
+/**
+ * @param {Density} density
+ * @param {number[]} values
+ * @param {Uint32Array} colours
+ * @param {number} ceiling
+ * @returns {Uint32Array}
+ */
 function rowOf(density, values, colours, ceiling) {
   const row = new Uint32Array(values.length);
   const top = colours.length - 1;

@@ -39,7 +39,13 @@ class DensityPanel {
       onMove: (by) => this.move(by),
       onLatest: () => this.choose(null),
     });
-    this.table = h("div", { class: "table", tabindex: "0", hidden: true, role: "region", "aria-label": "Spectral density: tables" });
+    this.table = h("div", {
+      class: "table",
+      tabindex: "0",
+      hidden: true,
+      role: "region",
+      "aria-label": "Spectral density: tables",
+    });
     figure.append(this.legend.bottom, this.table);
     shell.body.append(figure);
     shell.onTables.push((tables) => {
@@ -56,7 +62,8 @@ class DensityPanel {
       this.app.touched();
     };
     const places = () => /** @type {[number, number]} */ (this.range().map(this.scale.forward));
-    const back = (/** @type {number} */ a, /** @type {number} */ b) => zoom([this.scale.backward(a), this.scale.backward(b)]);
+    const back = (/** @type {number} */ a, /** @type {number} */ b) =>
+      zoom([this.scale.backward(a), this.scale.backward(b)]);
     return {
       zoomTo: (min, max) => zoom([min, max]),
       reset: () => zoom(null),
@@ -90,7 +97,8 @@ class DensityPanel {
   /** @param {Run|null} run @returns {Density|null} what is drawn of this run above */
   shown(run) {
     const known = run?.densities ?? [];
-    const chosen = this.chosen === null ? undefined : known.findLast((d) => d.step <= /** @type {number} */ (this.chosen));
+    const chosen =
+      this.chosen === null ? undefined : known.findLast((d) => d.step <= /** @type {number} */ (this.chosen));
     return chosen ?? known[known.length - 1] ?? null;
   }
 
@@ -110,7 +118,21 @@ class DensityPanel {
 
   draw() {
     const { primary: run, overlay, theme, window: span } = this.app;
-    if (!this.changed(run, run?.seen.densities, run?.seen.reading, run?.seen.alerts, overlay, overlay?.seen.densities, theme, span, this.chosen, this.zoomed)) return;
+    if (
+      !this.changed(
+        run,
+        run?.seen.densities,
+        run?.seen.reading,
+        run?.seen.alerts,
+        overlay,
+        overlay?.seen.densities,
+        theme,
+        span,
+        this.chosen,
+        this.zoomed,
+      )
+    )
+      return;
     this.shell.stateFromAlerts(run, "density");
     const noise = Number(run?.reading?.noise_floor) || null;
     this.scale = asinh(10 ** Math.floor(Math.log10(noise ?? 1e-2)));
@@ -132,7 +154,12 @@ class DensityPanel {
     const [first, last] = [densities[0]?.step ?? 0, densities[densities.length - 1]?.step ?? 1];
     const even = Math.max(1, (last - first) / Math.max(1, densities.length - 1));
     const span = this.app.window ?? { min: first, max: last + even };
-    return { densities, steps: [span.min, span.max], ceiling: ceilingOf(densities), key: `${run?.id} ${run?.seen.densities} ${this.app.theme}` };
+    return {
+      densities,
+      steps: [span.min, span.max],
+      ceiling: ceilingOf(densities),
+      key: `${run?.id} ${run?.seen.densities} ${this.app.theme}`,
+    };
   }
 
   /** Say what is under the cursor. */
@@ -146,7 +173,8 @@ class DensityPanel {
     const step = run?.reading?.step;
     if (!now) this.shell.say("");
     else if (this.chosen !== null) this.shell.say(`Density from step ${count(now.step)}, chosen in the history.`);
-    else if (step !== undefined && step > now.step) this.shell.say(`Density from step ${count(now.step)}; the other numbers are from step ${count(step)}.`);
+    else if (step !== undefined && step > now.step)
+      this.shell.say(`Density from step ${count(now.step)}; the other numbers are from step ${count(step)}.`);
     else this.shell.say(`Density from step ${count(now.step)}.`);
   }
 
@@ -158,9 +186,22 @@ class DensityPanel {
     const past = [...(this.app.primary?.densities ?? [])].reverse();
     const edges = (/** @type {Density} */ d) => (d.bulk ? `${number(d.bulk[0], 3)} to ${number(d.bulk[1], 3)}` : "—");
     this.table.replaceChildren(
-      table(`Outliers at step ${count(now.step)}`, ["eigenvalue"], now.outliers.map((o) => [withError(o.value, o.error)])),
+      table(
+        `Outliers at step ${count(now.step)}`,
+        ["eigenvalue"],
+        now.outliers.map((o) => [withError(o.value, o.error)]),
+      ),
       table(`Density at step ${count(now.step)}`, ["eigenvalue", "per unit of the axis"], points),
-      table("History", ["step", "bulk", "outliers", "largest"], past.map((d) => [count(d.step), edges(d), count(d.outliers.length), number(Math.max(...d.outliers.map((o) => o.value)), 3)])),
+      table(
+        "History",
+        ["step", "bulk", "outliers", "largest"],
+        past.map((d) => [
+          count(d.step),
+          edges(d),
+          count(d.outliers.length),
+          number(Math.max(...d.outliers.map((o) => o.value)), 3),
+        ]),
+      ),
     );
   }
 }

@@ -15,7 +15,12 @@ export const measurement = {
   place: 6,
   metrics: ["measuring_share"],
   mount(shell, app) {
-    const list = h("dl", { class: "facts", tabindex: "0", role: "group", "aria-label": "Facts of the measurement and the run" });
+    const list = h("dl", {
+      class: "facts",
+      tabindex: "0",
+      role: "group",
+      "aria-label": "Facts of the measurement and the run",
+    });
     shell.body.append(list);
     const trend = new Trend(shell, app, {
       title: "Measuring share",
@@ -31,7 +36,16 @@ export const measurement = {
         const run = app.primary;
         if (!changed(run, run?.seen.reading, run?.info)) return;
         const facts = run?.info ? [...ofReading(run), ...ofRun(run)] : [];
-        list.replaceChildren(...facts.map(([name, label, value, long]) => h("div", { class: long ? "long" : null }, h("dt", null, name && isDefined(name) ? term(name, label) : label), h("dd", { text: value, ...(name && { "data-figure": name }) }))));
+        list.replaceChildren(
+          ...facts.map(([name, label, value, long]) =>
+            h(
+              "div",
+              { class: long ? "long" : null },
+              h("dt", null, name && isDefined(name) ? term(name, label) : label),
+              h("dd", { text: value, ...(name && { "data-figure": name }) }),
+            ),
+          ),
+        );
         const dropped = run?.info?.dropped ?? 0;
         shell.state(dropped ? "warning" : "none", dropped ? `${count(dropped)} records dropped` : "");
         shell.say(notes(run));
@@ -75,18 +89,27 @@ function ofReading({ reading }) {
 /** @param {unknown} found @returns {string} */
 function checks(found) {
   if (found === null || typeof found !== "object") return "not repeated in this check";
-  return Object.entries(found).map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "number" ? number(value, 2) : value}`).join(", ") || "—";
+  return (
+    Object.entries(found)
+      .map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "number" ? number(value, 2) : value}`)
+      .join(", ") || "—"
+  );
 }
 
 /** @param {Run} run @returns {Fact[]} */
 function ofRun({ info }) {
   if (!info) return [];
   const { budget, probe_samples: _, ...config } = info.config;
-  const environment = Object.entries(info.environment).map(([k, v]) => `${k} ${v}`).join(", ");
+  const environment = Object.entries(info.environment)
+    .map(([k, v]) => `${k} ${v}`)
+    .join(", ");
   /** @type {Fact[]} */
   const facts = Object.entries(config)
     .filter(([, value]) => value !== null)
-    .map(([name, value]) => [name.replaceAll("_", " "), typeof value === "object" ? JSON.stringify(value) : String(value)])
+    .map(([name, value]) => [
+      name.replaceAll("_", " "),
+      typeof value === "object" ? JSON.stringify(value) : String(value),
+    ])
     .map(([name = "", value = ""]) => [null, name, value, value.length > 18]);
   return environment ? [...facts, [null, "environment", environment, true]] : facts;
 }

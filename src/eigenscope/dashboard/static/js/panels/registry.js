@@ -9,4 +9,6 @@ import { sharpness } from "./sharpness.js";
 import { timeline } from "./timeline.js";
 
 /** @type {import("../types.js").Panel[]} in the order of their places */
-export const PANELS = [condition, density, saddle, extremes, sharpness, measurement, timeline].sort((a, b) => a.place - b.place);
+export const PANELS = [condition, density, saddle, extremes, sharpness, measurement, timeline].sort(
+  (a, b) => a.place - b.place,
+);

@@ -46,10 +46,20 @@ export const saddle = {
         const worst = shell.recommend(run, "saddle");
         shell.state(worst?.level ?? level, text);
         const proven = /** @type {number|null|undefined} */ (reading?.negative_count_certified);
-        certified.show(proven === null || proven === undefined ? missing : { text: count(proven), note: "proven lower bound" });
+        certified.show(
+          proven === null || proven === undefined ? missing : { text: count(proven), note: "proven lower bound" },
+        );
         const guess = asEstimate(reading?.negative_count_estimate);
-        estimate.estimate(guess, "not measured", guess.value === null ? {} : { note: [fromStep(reading), guess.resolved === false ? "not resolved" : ""].filter(Boolean).join(", ") });
-        lambda.estimate(/** @type {any} */ (reading?.lambda_min), "not measured", { note: sampling(reading?.lambda_min) });
+        estimate.estimate(
+          guess,
+          "not measured",
+          guess.value === null
+            ? {}
+            : { note: [fromStep(reading), guess.resolved === false ? "not resolved" : ""].filter(Boolean).join(", ") },
+        );
+        lambda.estimate(/** @type {any} */ (reading?.lambda_min), "not measured", {
+          note: sampling(reading?.lambda_min),
+        });
         gradient.estimate(/** @type {any} */ (reading?.gradient_norm));
         showEscape(escape, reading);
         shell.explain("verdict", String(reading?.verdict ?? ""), String(reading?.verdict_reason ?? ""));

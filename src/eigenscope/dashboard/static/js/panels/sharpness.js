@@ -37,8 +37,14 @@ export const sharpness = {
         shell.stateFromAlerts(run, "sharpness");
         const why = reading && r.value === null ? "not defined" : "not measured";
         const optimizer = /** @type {string|undefined} */ (reading?.optimizer) ?? r.optimizer ?? null;
-        score.estimate({ ...asEstimate(reading?.sharpness_score), reason: null }, why, r.value === null ? {} : { unit: "/ 100", note: apart(r.value) });
-        ratio.estimate({ ...r, reason: null }, why, { note: r.value === null ? null : formulaOf(optimizer, String(run?.info?.config.optimizer ?? "")) });
+        score.estimate(
+          { ...asEstimate(reading?.sharpness_score), reason: null },
+          why,
+          r.value === null ? {} : { unit: "/ 100", note: apart(r.value) },
+        );
+        ratio.estimate({ ...r, reason: null }, why, {
+          note: r.value === null ? null : formulaOf(optimizer, String(run?.info?.config.optimizer ?? "")),
+        });
         shell.say(r.reason ? `${capital(r.reason)}.` : ABOUT);
         gauge.show(asEstimate(reading?.sharpness_score));
       },
@@ -73,13 +79,30 @@ function makeGauge() {
   const needle = h("i", { class: "needle" });
   const whisker = h("i", { class: "whisker" });
   const track = h("div", { class: "track" }, h("i", { class: "past" }), h("i", { class: "edge" }), whisker, needle);
-  const marks = h("div", { class: "gauge-labels", "aria-hidden": "true" }, h("span", { text: "0 flat" }), h("span", { text: "50 edge of stability" }), h("span", { text: "100" }));
-  const root = h("div", { class: "gauge", role: "meter", "aria-label": "Sharpness score", "aria-valuemin": 0, "aria-valuemax": 100 }, track, marks);
+  const marks = h(
+    "div",
+    { class: "gauge-labels", "aria-hidden": "true" },
+    h("span", { text: "0 flat" }),
+    h("span", { text: "50 edge of stability" }),
+    h("span", { text: "100" }),
+  );
+  const root = h(
+    "div",
+    { class: "gauge", role: "meter", "aria-label": "Sharpness score", "aria-valuemin": 0, "aria-valuemax": 100 },
+    track,
+    marks,
+  );
   /** @param {import("../types.js").Estimate} estimate */
   const show = ({ value, error }) => {
     needle.hidden = whisker.hidden = value === null;
     setAttribute(root, "aria-valuenow", value === null ? null : value.toFixed(1));
-    setAttribute(root, "aria-valuetext", value === null ? "not measured" : `${number(value, 3)} of 100, ${value > EDGE ? "past" : "below"} the edge of stability`);
+    setAttribute(
+      root,
+      "aria-valuetext",
+      value === null
+        ? "not measured"
+        : `${number(value, 3)} of 100, ${value > EDGE ? "past" : "below"} the edge of stability`,
+    );
     if (value === null) return;
     const spread = Math.min(error ?? 0, 100);
     needle.style.left = `${value}%`;

@@ -22,10 +22,18 @@ export const timeline = {
   mount(shell, app) {
     const range = h("span", { class: "span" });
     shell.aside.append(range, ...controls(app));
-    const trends = LINES.map((line, i) => new Trend(shell, app, {
-      title: line.label, scale: "log", lines: [line], alone: true, alerts: () => true, stepLabels: i === LINES.length - 1,
-      onCursor: (step, reach) => sayNearest(step, reach),
-    }));
+    const trends = LINES.map(
+      (line, i) =>
+        new Trend(shell, app, {
+          title: line.label,
+          scale: "log",
+          lines: [line],
+          alone: true,
+          alerts: () => true,
+          stepLabels: i === LINES.length - 1,
+          onCursor: (step, reach) => sayNearest(step, reach),
+        }),
+    );
     const sayNearest = (/** @type {number|null} */ step, /** @type {number} */ reach) => {
       const marked = app.primary?.history ?? [];
       const near = step === null ? undefined : marked.findLast((alert) => Math.abs(alert.step - step) <= reach);
@@ -41,13 +49,17 @@ export const timeline = {
         const [view, whole] = [app.view(), app.extent()];
         const [min, max] = [Math.max(view.min, whole.min), Math.min(view.max, whole.max)];
         if (changed(min, max)) setText(range, `steps ${count(Math.ceil(min))} – ${count(Math.floor(max))}`);
-        for (const button of shell.aside.querySelectorAll("button")) button.disabled = app.window === null && button.dataset.needs === "window";
+        for (const button of shell.aside.querySelectorAll("button"))
+          button.disabled = app.window === null && button.dataset.needs === "window";
       },
     };
   },
 };
 
-/** @param {import("../types.js").App} app @returns {HTMLElement[]} the window of steps by button: for touch and keyboard */
+/**
+ * @param {import("../types.js").App} app
+ * @returns {HTMLElement[]} the window of steps by button: for touch and keyboard
+ */
 function controls(app) {
   /** @type {[string, string, boolean, () => void][]} */
   const buttons = [
@@ -58,6 +70,14 @@ function controls(app) {
     ["Whole run", "Show the whole run", true, () => app.look(null)],
   ];
   return buttons.map(([text, label, needs, act]) =>
-    h("button", { type: "button", class: "quiet", text, "aria-label": label, title: label, "data-needs": needs ? "window" : null, on: { click: act } }),
+    h("button", {
+      type: "button",
+      class: "quiet",
+      text,
+      "aria-label": label,
+      title: label,
+      "data-needs": needs ? "window" : null,
+      on: { click: act },
+    }),
   );
 }

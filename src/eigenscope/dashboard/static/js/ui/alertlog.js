@@ -31,12 +31,29 @@ export function alertLog(app) {
 /** @param {App} app @param {Run} run @param {Alert} alert @param {HTMLElement} note */
 function entry(app, run, alert, note) {
   const cleared = alert.level === "ok";
-  const where = h("button", { type: "button", class: "link", text: `step ${count(alert.step)}`, title: "Look at the steps around it", "data-key": `look ${alert.id}` });
+  const where = h("button", {
+    type: "button",
+    class: "link",
+    text: `step ${count(alert.step)}`,
+    title: "Look at the steps around it",
+    "data-key": `look ${alert.id}`,
+  });
   where.addEventListener("click", () => lookAt(app, alert.step));
-  return h("li", { "data-level": alert.level, "data-standing": run.standing.get(alert.rule)?.id === alert.id },
-    h("span", { class: "chip", "data-level": alert.level, text: `${sign(alert.level)} ${cleared ? "cleared" : alert.level}` }),
+  return h(
+    "li",
+    { "data-level": alert.level, "data-standing": run.standing.get(alert.rule)?.id === alert.id },
+    h("span", {
+      class: "chip",
+      "data-level": alert.level,
+      text: `${sign(alert.level)} ${cleared ? "cleared" : alert.level}`,
+    }),
     where,
-    h("span", { class: "message" }, capital(alert.message), cleared || !alert.action ? null : h("b", { text: alert.action.toUpperCase() })),
+    h(
+      "span",
+      { class: "message" },
+      capital(alert.message),
+      cleared || !alert.action ? null : h("b", { text: alert.action.toUpperCase() }),
+    ),
     cleared ? null : acknowledgement(app, run, alert, note),
   );
 }
@@ -51,7 +68,13 @@ function lookAt(app, step) {
 /** @param {App} app @param {Run} run @param {Alert} alert @param {HTMLElement} note */
 function acknowledgement(app, run, alert, note) {
   if (run.isAcknowledged(alert)) return h("span", { class: "seen", text: "acknowledged" });
-  const button = h("button", { type: "button", class: "quiet", text: "Acknowledge", "data-key": `seen ${alert.id}`, "aria-label": `Acknowledge: ${alert.message}, step ${alert.step}` });
+  const button = h("button", {
+    type: "button",
+    class: "quiet",
+    text: "Acknowledge",
+    "data-key": `seen ${alert.id}`,
+    "aria-label": `Acknowledge: ${alert.message}, step ${alert.step}`,
+  });
   button.addEventListener("click", async () => {
     button.disabled = true;
     try {
@@ -68,6 +91,7 @@ function acknowledgement(app, run, alert, note) {
 
 /** @param {unknown} error @returns {string} what went wrong and what to do */
 function refusal(error) {
-  if (error instanceof Refused && error.status === 403) return "Not acknowledged: this page lacks the token. Open the address that eigenscope printed when it started.";
+  if (error instanceof Refused && error.status === 403)
+    return "Not acknowledged: this page lacks the token. Open the address that eigenscope printed when it started.";
   return `Not acknowledged: ${error instanceof Error ? error.message : error}`;
 }

@@ -25,7 +25,13 @@ export function isDefined(name) {
  */
 export function term(name, text) {
   const label = text ?? definitions[name]?.label ?? name.replaceAll("_", " ");
-  const button = h("button", { type: "button", class: "term", "data-term": name, "aria-haspopup": "dialog", text: label });
+  const button = h("button", {
+    type: "button",
+    class: "term",
+    "data-term": name,
+    "aria-haspopup": "dialog",
+    text: label,
+  });
   button.addEventListener("click", () => open(name, button));
   return button;
 }
@@ -37,7 +43,13 @@ function open(name, anchor) {
   setText(byId("definition-title"), found?.label ?? name.replaceAll("_", " "));
   byId("definition-body").replaceChildren(
     h("p", { text: found?.definition ?? "The server gave no definition of this quantity." }),
-    h("dl", null, ...row("Name", h("code", { text: name })), ...row("Unit", found?.unit), ...row("Source", found?.source)),
+    h(
+      "dl",
+      null,
+      ...row("Name", h("code", { text: name })),
+      ...row("Unit", found?.unit),
+      ...row("Source", found?.source),
+    ),
   );
   box.showPopover();
   place(box, anchor);
@@ -50,14 +62,21 @@ function row(label, value) {
   return value ? [h("dt", { text: label }), h("dd", null, value)] : [];
 }
 
-/** @param {ToggleEvent} event @param {HTMLElement} anchor Give the focus back, unless the reader has put it elsewhere. */
+/**
+ * @param {ToggleEvent} event
+ * @param {HTMLElement} anchor Give the focus back, unless the reader has put it elsewhere.
+ */
 function closed(event, anchor) {
   const box = byId("definition");
-  if (event.newState === "open") box.addEventListener("toggle", (next) => closed(/** @type {ToggleEvent} */ (next), anchor), { once: true });
+  if (event.newState === "open")
+    box.addEventListener("toggle", (next) => closed(/** @type {ToggleEvent} */ (next), anchor), { once: true });
   else if (document.activeElement === document.body || box.contains(document.activeElement)) anchor.focus();
 }
 
-/** @param {HTMLElement} box @param {HTMLElement} anchor Below the label where there is room, above it otherwise; inside the window. */
+/**
+ * @param {HTMLElement} box
+ * @param {HTMLElement} anchor Below the label where there is room, above it otherwise; inside the window.
+ */
 function place(box, anchor) {
   const at = anchor.getBoundingClientRect();
   const { width, height } = box.getBoundingClientRect();

@@ -19,7 +19,13 @@ export class Figure {
     this.unit = h("span", { class: "unit" });
     this.note = h("span", { class: "note" });
     this.label = h("span", { class: "label" }, term(name, label));
-    this.root = h("div", { class: large ? "figure large" : "figure" }, this.label, h("span", { class: "reading" }, this.value, this.unit), this.note);
+    this.root = h(
+      "div",
+      { class: large ? "figure large" : "figure" },
+      this.label,
+      h("span", { class: "reading" }, this.value, this.unit),
+      this.note,
+    );
   }
 
   /** @param {Shown} shown */

@@ -34,7 +34,8 @@ export function header(app) {
       const info = run?.info;
       const state = link.phase === "lost" ? "lost" : (info?.status ?? "none");
       setState(state);
-      if (!changed(run, info, info?.last_step, info?.measuring_share, run?.seen.reading, overlay, overlay?.info)) return;
+      if (!changed(run, info, info?.last_step, info?.measuring_share, run?.seen.reading, overlay, overlay?.info))
+        return;
       setText(name, run?.name ?? "");
       for (const fact of facts) fact.hidden = !info;
       setText(step, count(lastStep(run)));
@@ -59,11 +60,20 @@ function setState(state) {
   setAttribute(byId("connection"), "data-state", state);
 }
 
-/** @param {import("../types.js").App} app @param {HTMLElement} node The legend of an overlay, and the way to take it away. */
+/**
+ * @param {import("../types.js").App} app
+ * @param {HTMLElement} node The legend of an overlay, and the way to take it away.
+ */
 function showOther(app, node) {
   node.hidden = !app.overlay;
   if (!app.overlay) return node.replaceChildren();
-  const remove = h("button", { type: "button", class: "quiet", text: "×", "aria-label": `Take ${app.overlay.name} away`, title: "Take the second run away" });
+  const remove = h("button", {
+    type: "button",
+    class: "quiet",
+    text: "×",
+    "aria-label": `Take ${app.overlay.name} away`,
+    title: "Take the second run away",
+  });
   remove.addEventListener("click", () => app.lay(null));
   node.replaceChildren(swatch("a"), " with ", swatch("b"), h("b", { text: app.overlay.name }), remove);
 }

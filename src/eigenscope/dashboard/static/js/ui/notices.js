@@ -30,10 +30,11 @@ export function notices(app) {
 function showEnd(run) {
   const status = run?.info?.status ?? "";
   const at = `at step ${count(run?.info?.last_step)}`;
+  const rest = "Everything up to there is below.";
   /** @type {Record<string, string>} */
   const texts = {
-    stopped: `✕ The run stopped ${at} without saying that it ended: its process was killed, or its disk is gone. Everything up to there is below.`,
-    failed: `✕ The training ended with an error ${at}. Everything up to there is below.`,
+    stopped: `✕ The run stopped ${at} without an end: its process was killed, or its disk is gone. ${rest}`,
+    failed: `✕ The training ended with an error ${at}. ${rest}`,
   };
   byId("ended").hidden = !(status in texts);
   setText(byId("ended"), texts[status] ?? "");
@@ -44,5 +45,8 @@ function countDown(app) {
   const seconds = Math.max(0, Math.ceil((app.link.retryAt - Date.now()) / 1000));
   const shown = app.primary?.extent()?.max;
   const stand = shown === undefined ? "" : ` What you see is as of step ${count(shown)}.`;
-  setText(byId("lost-text"), `The server does not answer.${stand} Trying again in ${seconds} s, attempt ${app.link.attempt + 1}.`);
+  setText(
+    byId("lost-text"),
+    `The server does not answer.${stand} Trying again in ${seconds} s, attempt ${app.link.attempt + 1}.`,
+  );
 }

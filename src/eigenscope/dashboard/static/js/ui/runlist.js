@@ -5,6 +5,7 @@ import { count } from "../format.js";
 import { sign } from "./shell.js";
 
 const MANY = 12; // runs from which on the list gets a search field
+const ROOMY = 1900; // px from which on the list is open unless the reader closed it
 const KEY = "eigenscope-runs";
 
 /** @typedef {import("../types.js").App} App */
@@ -18,7 +19,8 @@ export function runList(app) {
   const list = h("ul");
   rail.append(h("h2", { text: "Runs" }), search, list);
   let wanted = "";
-  let isOpen = localStorage.getItem(KEY) === "open" && innerWidth > 900;
+  const choice = localStorage.getItem(KEY);
+  let isOpen = choice === "open" && innerWidth > 900;
   const changed = changes();
   const show = () => {
     rail.hidden = !isOpen;
@@ -34,10 +36,17 @@ export function runList(app) {
     show();
   });
   show();
+  let isDecided = choice !== null || innerWidth < ROOMY;
   return {
     draw() {
       const runs = app.runs ?? [];
-      if (!changed(app.runs, app.primary, app.overlay, app.primary?.info?.status, app.primary?.seen.alerts, wanted)) return;
+      if (!isDecided && runs.length > 0) {
+        isDecided = true;
+        isOpen = runs.length > 1;
+        show();
+      }
+      if (!changed(app.runs, app.primary, app.overlay, app.primary?.info?.status, app.primary?.seen.alerts, wanted))
+        return;
       setText(button, `Runs ${count(runs.length)}`);
       search.hidden = runs.length < MANY;
       const found = runs.filter((run) => run.name.toLowerCase().includes(wanted));
@@ -59,17 +68,31 @@ function item(app, run) {
   const isOver = app.overlay?.id === run.id;
   const status = isShown ? (app.primary?.info?.status ?? run.status) : run.status;
   const alert = isShown ? (app.primary?.active()[0] ?? null) : run.alert;
-  const choose = h("button", { type: "button", class: "run", "data-key": `show ${run.id}`, "aria-current": isShown ? "true" : null },
+  const choose = h(
+    "button",
+    { type: "button", class: "run", "data-key": `show ${run.id}`, "aria-current": isShown ? "true" : null },
     h("span", { class: "name", text: run.name }),
-    h("span", { class: "sub" },
+    h(
+      "span",
+      { class: "sub" },
       h("span", { text: status, "data-state": status }),
       h("span", { text: run.last_step === null ? "no steps" : `step ${count(run.last_step)}` }),
-      alert ? h("span", { class: "chip", "data-level": alert.level, text: `${sign(alert.level)} ${alert.level}` }) : null,
+      alert
+        ? h("span", { class: "chip", "data-level": alert.level, text: `${sign(alert.level)} ${alert.level}` })
+        : null,
     ),
     run.config?.model ? h("span", { class: "sub", text: String(run.config.model) }) : null,
   );
   choose.addEventListener("click", () => app.choose(run.id, isOver ? null : (app.overlay?.id ?? null)));
-  const overlay = h("button", { type: "button", class: "quiet", "data-key": `over ${run.id}`, "aria-pressed": String(isOver), text: "Overlay", "aria-label": `Lay ${run.name} over the shown run`, hidden: isShown });
+  const overlay = h("button", {
+    type: "button",
+    class: "quiet",
+    "data-key": `over ${run.id}`,
+    "aria-pressed": String(isOver),
+    text: "Overlay",
+    "aria-label": `Lay ${run.name} over the shown run`,
+    hidden: isShown,
+  });
   overlay.addEventListener("click", () => app.lay(isOver ? null : run.id));
   return h("li", { "data-shown": isShown, "data-over": isOver }, choose, overlay);
 }

@@ -26,9 +26,29 @@ export class Shell {
     this.foot = h("p", { class: "foot" }, this.sentence);
     this.root = h(
       "section",
-      { class: panel.wide ? "panel wide" : "panel", id, tabindex: "-1", "aria-labelledby": `${id}-title`, "data-panel": panel.name },
-      h("header", null, h("h2", { id: `${id}-title` }, h("span", { class: "index", "aria-hidden": "true", text: position }), panel.title), this.chip, this.aside, this.toggle),
-      this.figures, this.body, this.foot,
+      {
+        class: panel.wide ? "panel wide" : "panel",
+        id,
+        tabindex: "-1",
+        "aria-labelledby": `${id}-title`,
+        "data-panel": panel.name,
+      },
+      h(
+        "header",
+        null,
+        h(
+          "h2",
+          { id: `${id}-title` },
+          h("span", { class: "index", "aria-hidden": "true", text: position }),
+          panel.title,
+        ),
+        this.chip,
+        this.aside,
+        this.toggle,
+      ),
+      this.figures,
+      this.body,
+      this.foot,
     );
     this.toggle.setAttribute("aria-label", `${panel.title}: show the tables behind the charts`);
     this.toggle.addEventListener("click", () => this.showTables(this.toggle.getAttribute("aria-pressed") !== "true"));

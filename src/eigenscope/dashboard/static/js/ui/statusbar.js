@@ -6,7 +6,10 @@ import { sign } from "./shell.js";
 
 /** @typedef {import("../types.js").Alert} Alert */
 
-/** @param {import("../types.js").App} app @returns {import("../types.js").Part} drawn in hidden tabs too: the tab's title tells */
+/**
+ * @param {import("../types.js").App} app
+ * @returns {import("../types.js").Part} drawn in hidden tabs too: the tab's title tells
+ */
 export function statusBar(app) {
   const level = h("strong", { class: "level" });
   const message = h("span", { class: "message" });
@@ -39,32 +42,51 @@ export function statusBar(app) {
 function ofAlert(alert, acknowledged) {
   const seen = acknowledged ? "  Acknowledged." : "";
   const since = `Since step ${count(alert.step)}: `;
-  return { level: alert.level, message: capital(alert.message), reason: `${since}${alert.reason ?? ""}${seen}`, action: (alert.action ?? "").toUpperCase() };
+  return {
+    level: alert.level,
+    message: capital(alert.message),
+    reason: `${since}${alert.reason ?? ""}${seen}`,
+    action: (alert.action ?? "").toUpperCase(),
+  };
 }
 
 /** @param {import("../types.js").App} app What stands there when no rule is raised. */
 function ofQuiet(app) {
   const run = app.primary;
-  const quiet = (/** @type {string} */ message, /** @type {string} */ reason = "", level = "none") => ({ level, message, reason, action: "" });
+  const quiet = (/** @type {string} */ message, /** @type {string} */ reason = "", level = "none") => ({
+    level,
+    message,
+    reason,
+    action: "",
+  });
   if (run?.problem) return quiet("This run can't be shown", run.problem, "critical");
   if (!run?.info) return quiet(app.runs?.length === 0 ? "No run yet" : "Loading the run");
-  if (!run.reading && run.info.status !== "live") return quiet("No reading in this run", "It ended before its first check was done.");
-  if (!run.reading) return quiet("No reading yet", "The first check is still running; loss and learning rate are drawn already.");
+  if (!run.reading && run.info.status !== "live")
+    return quiet("No reading in this run", "It ended before its first check was done.");
+  if (!run.reading)
+    return quiet("No reading yet", "The first check is still running; loss and learning rate are drawn already.");
   return quiet("No rule is raised", `Last reading at step ${count(run.reading.step)}.`, "ok");
 }
 
-/** @param {import("../types.js").App} app @returns {import("../types.js").Part} tells a screen reader each new alert, once */
+/**
+ * @param {import("../types.js").App} app
+ * @returns {import("../types.js").Part} tells a screen reader each new alert, once
+ */
 export function announcer(app) {
   /** @type {import("../run.js").Run|null} */ let run = null;
   let told = 0;
   return {
     draw() {
-      const history = app.primary?.history ?? [];
-      const fresh = app.primary === run ? history.slice(told) : [];
+      const last = app.primary?.history.at(-1);
+      const isNew = app.primary === run && (last?.id ?? 0) > told;
+      if (last && isNew) setText(byId("announce"), inWords(last));
       run = app.primary?.info ? app.primary : null;
-      told = history.length;
-      const last = fresh[fresh.length - 1];
-      if (last) setText(byId("announce"), `${last.level === "ok" ? "Cleared" : last.level}: ${last.message}. ${last.level === "ok" ? "" : `Recommended: ${last.action ?? ""}`}`);
+      told = last?.id ?? 0;
     },
   };
+}
+
+/** @param {Alert} alert @returns {string} */
+function inWords({ level, message, action }) {
+  return level === "ok" ? capital(message) : `${level}: ${message}. Recommended: ${action || "nothing"}`;
 }

@@ -1,0 +1,84 @@
+"""How many products does a warm check take along a real training run, and how good is it?
+
+    python benchmarks/warm.py [--models mlp,cnn,gpt] [--checks 20] [--every 10] [--json FILE]
+
+Each network of workloads.py is trained on from where it stands; every few steps a warm check (25 products at most) and
+λmax alone are compared with a reference: a cold run to 10⁻⁶, which on the MLP agrees with the dense Hessian.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from run_file import environment
+from workloads import WORKLOADS, Workload, mean_loss
+
+from eigenscope.curvature import Memory, Settings, look
+from eigenscope.diagnostics.reading import CurvatureReading
+from eigenscope.operators import Probe
+from eigenscope.sharpness import sharpness
+
+REFERENCE = Settings(max_matvecs=260, tolerance=1e-6, trace_tolerance=1.0)
+
+
+def follow(work: Workload, checks: int, every: int, rate: float) -> list[dict[str, float]]:
+    """Train `every` steps between two checks, with heavy ball on the probe batch, and compare."""
+    optimizer = torch.optim.SGD(work.model.parameters(), lr=rate, momentum=0.9)
+    memory, alone, rows = Memory(), None, []
+    for index in range(checks + 1):
+        probe = Probe(work.model, mean_loss, [work.batch])
+        reading = look(probe, Settings(), memory, step=index, cold=index == 0)
+        alone = sharpness(work.model, mean_loss, [work.batch], start=alone)
+        if index > 0:
+            truth = look(Probe(work.model, mean_loss, [work.batch]), REFERENCE, Memory())
+            rows.append(compare(reading, truth) | {"alone": alone.num_matvecs, "alone_error": off(alone.lambda_max, truth.lambda_max)})
+        for _ in range(every):
+            optimizer.zero_grad()
+            mean_loss(work.model, work.batch).backward()
+            optimizer.step()
+    return rows
+
+
+def off(estimate, truth) -> float:
+    return abs(estimate.value - truth.value) / abs(truth.value)
+
+
+def compare(reading: CurvatureReading, truth: CurvatureReading) -> dict[str, float]:
+    """Relative errors of a reading, and its certified count beside the reference's."""
+    top = [off(a, b) for a, b in zip(reading.top_eigenvalues, truth.top_eigenvalues, strict=True)]
+    return {
+        "products": reading.num_matvecs,
+        "lambda_max": off(reading.lambda_max, truth.lambda_max),
+        "lambda_min": off(reading.lambda_min, truth.lambda_min),
+        "top_10": max(top),
+        "certified": reading.negative_count_certified,
+        "reference_certified": truth.negative_count_certified,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="mlp,cnn,gpt")
+    parser.add_argument("--checks", type=int, default=20)
+    parser.add_argument("--every", type=int, default=10)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rates = {"mlp": 0.02, "cnn": 0.002, "gpt": 0.002}
+    found: dict[str, list[dict[str, float]]] = {}
+    for name in options.models.split(","):
+        rows = found[name] = follow(WORKLOADS[name](), options.checks, options.every, rates[name])
+        for key in ("products", "lambda_max", "lambda_min", "top_10", "certified", "reference_certified", "alone", "alone_error"):
+            values = [row[key] for row in rows]
+            print(f"{name:4} {key:20} median {np.median(values):<10.3g} 90 % {np.quantile(values, 0.9):<10.3g} worst {max(values):.3g}")
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps({"environment": environment(), "checks": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
