@@ -20,9 +20,10 @@ import meter
 meter.one_thread()  # before BLAS is loaded
 
 import torch  # noqa: E402
-from rich import print  # noqa: E402
+from rich.console import Console  # noqa: E402
 
 try:
+    from large import measure_large
     from measure import measure
     from tune import tune
 except ImportError as missing:
@@ -32,6 +33,7 @@ from targets import TARGETS  # noqa: E402
 from truth import reference  # noqa: E402
 from workloads import WORKLOADS  # noqa: E402
 
+WIDTH = 140  # of the table, also where it is piped into a file
 RESULTS = Path(__file__).with_name("results") / "curvature.json"
 
 
@@ -50,8 +52,10 @@ def main() -> None:
             tune(workload, truth)
         if not (options.truth or options.tune):
             results["workloads"][name] = measure(workload, truth, options.device, options.repeats)
+    if options.device == "cuda":
+        results["large"] = measure_large(options.device)
     if results["workloads"]:
-        print(table(results))
+        Console(width=WIDTH).print(table(results))
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 

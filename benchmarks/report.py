@@ -20,18 +20,20 @@ def table(results: dict[str, Any]) -> Table:
     for name, workload in results["workloads"].items():
         for row in workload["tools"]:
             drawn.add_row(name, row["tool"], *_cells(row))
+        best = workload["cheapest_peer_calls"]
+        if best:
+            drawn.add_row(name, f"peers, mixed: {best['spectrum']} + {best['trace']}", "", f"{best['seconds']:.2f}")
         drawn.add_section()
     return drawn
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     errors, cost = row["worst_errors"], row["seconds"]
-    product = row.get("product_in_gradients")
     return [
         f"{row['num_matvecs']['median']:.0f}",
         f"{cost['median']:.2f} ({cost['min']:.2f} to {cost['max']:.2f})",
         f"{row['cost_in_gradients']:.0f}",
-        "" if product is None else f"{product:.1f}",
+        f"{row['product_in_gradients']:.1f}",
         f"{errors['top']:.0e}",
         f"{errors['lambda_min']:.0e}",
         f"{row['trace_rms_error']:.1%}",

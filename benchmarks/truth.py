@@ -139,8 +139,8 @@ def _lanczos(product: Callable[[Array], Array], start: Array, steps: int) -> tup
             image = image - stacked.T @ (stacked @ image)
         betas.append(np.linalg.norm(image))
         basis.append(image / betas[-1])
-    nodes, vectors = eigh_tridiagonal(np.array(alphas, float), np.array(betas[:-1], float))
-    return nodes, vectors[0] ** 2
+    nodes, vectors = eigh_tridiagonal(np.array(alphas), np.array(betas[:-1]))
+    return np.asarray(nodes, float), np.asarray(vectors[0], float) ** 2
 
 
 def _flat(tensors: Iterable[Tensor]) -> Tensor:

@@ -81,11 +81,11 @@ def cnn() -> Workload:
 def gpt() -> Workload:
     """About 800,000 parameters on characters of Shakespeare, head tied to the embedding."""
     torch.manual_seed(0)
-    tokens, vocabulary = _characters()
+    tokens, vocabulary = characters()
     model = GPT(vocabulary, width=128, depth=4, heads=4, context=64)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01)
-    _train(model, optimizer, lambda rng: _window(tokens, 8, 64, rng), steps=400)
-    probe = _window(tokens, 8, 64, torch.Generator().manual_seed(1))
+    _train(model, optimizer, lambda rng: window(tokens, 8, 64, rng), steps=400)
+    probe = window(tokens, 8, 64, torch.Generator().manual_seed(1))
     return _finish("gpt", "GPT, 4 blocks of width 128, tied head, characters", model, probe)
 
 
@@ -137,7 +137,8 @@ class Block(nn.Module):
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
         future = torch.ones(length, length, dtype=torch.bool, device=hidden.device).triu(1)
         weights = scores.masked_fill(future, float("-inf")).softmax(-1)
-        return (weights @ value).transpose(1, 2).flatten(2)
+        attended: Tensor = weights @ value
+        return attended.transpose(1, 2).flatten(2)
 
 
 def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
@@ -178,13 +179,15 @@ def _pick(inputs: Tensor, targets: Tensor, size: int, rng: torch.Generator) -> B
     return inputs[rows], targets[rows]
 
 
-def _characters() -> tuple[Tensor, int]:
+def characters() -> tuple[Tensor, int]:
+    """The text as token numbers, and how many different ones there are."""
     text = TEXT.read_text(encoding="ascii")
     index = {character: i for i, character in enumerate(sorted(set(text)))}
     return torch.tensor([index[character] for character in text]), len(index)
 
 
-def _window(tokens: Tensor, size: int, length: int, rng: torch.Generator) -> Batch:
+def window(tokens: Tensor, size: int, length: int, rng: torch.Generator) -> Batch:
+    """Random stretches of the text, size × length, and the characters that follow."""
     starts = torch.randint(len(tokens) - length, (size, 1), generator=rng)
     window = tokens[starts + torch.arange(length + 1)]
     return window[:, :-1], window[:, 1:].flatten()

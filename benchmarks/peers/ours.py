@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+from torch import Tensor
 from workloads import Workload, mean_loss
 
 import eigenscope as es
+from eigenscope.operators import HessianOperator, Probe
 from peers.base import Reading, Spectrum
 
 
@@ -23,6 +27,11 @@ def measure_ours(workload: Workload, seed: int) -> Reading:
         weights=[*bulk, *np.ones(len(outliers))],
     )
     return Reading(spectrum, _known(found.trace.value), found.num_matvecs)
+
+
+def our_product(workload: Workload) -> Callable[[Tensor], Tensor]:
+    """One product of the Hessian with a flat vector, on kept graphs."""
+    return HessianOperator(Probe(workload.model, mean_loss, [workload.batch])).__matmul__
 
 
 def _known(value: float | None) -> float:

@@ -64,7 +64,10 @@ def test_bad_usage_is_one_line_that_points_to_the_help(eigenscope, arguments):
 
 def test_python_m_runs_the_same_command():
     ended = subprocess.run(
-        [sys.executable, "-m", "eigenscope", "measure", "nowhere.py:factory"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "eigenscope", "measure", "nowhere.py:factory"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == (

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from eigenscope.dashboard.server import Server
 
 EPILOG = """examples:
-  eigenscope demo                             a sound run, in the browser
-  eigenscope demo --scenario saddle           a start where the gradient vanishes
-  eigenscope demo --steps 300 --no-serve      ends by itself with a summary
-  eigenscope demo --budget 0.02               measures as a training script would
+  eigenscope demo                            a sound run, in the browser
+  eigenscope demo --scenario saddle          a start where the gradient vanishes
+  eigenscope demo --steps 300 --no-serve     ends by itself with a summary
+  eigenscope demo --budget 0.02              measures as a training script would
 
 A step of this small network takes less than a millisecond and a check about a
 tenth of a second, so that checking every 20 steps takes most of the time.
@@ -36,21 +36,23 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "demo",
         help="train a real network on real data, watched live",
-        description="Train a small network on scikit-learn's digits with the monitor attached, and watch it in the "
+        description="Train a small network on scikit-learn's digits with the monitor attached, and\nwatch it in the "
         "browser.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--scenario", choices=list(SCENARIOS), default="healthy", help="the condition to show")
-    parser.add_argument("--steps", type=int, default=1500, help="training steps (default 1500)")
-    parser.add_argument("--every", type=int, default=20, help="steps between two checks (default 20)")
-    parser.add_argument("--budget", type=float, help="instead of --every: the share of the time to measure in, as 0.02")
+    parser.add_argument("--steps", type=int, metavar="N", default=1500, help="training steps (default 1500)")
+    parser.add_argument("--every", type=int, metavar="N", default=20, help="steps between two checks (default 20)")
+    parser.add_argument(
+        "--budget", type=float, metavar="SHARE", help="instead of --every: the share of the time to measure in, as 0.02"
+    )
     parser.add_argument("--rules", metavar="TOML", help="thresholds of the alerts")
     parser.add_argument("--run", dest="path", metavar="PATH", help="where to write the run (default runs/SCENARIO)")
-    parser.add_argument("--port", type=int, help="of the dashboard (default 8765 or the next free one)")
+    parser.add_argument("--port", type=int, metavar="N", help="of the dashboard (default 8765 or the next free one)")
     parser.add_argument("--no-serve", action="store_true", help="no dashboard: end with a summary")
     parser.add_argument("--no-browser", action="store_true", help="print the dashboard's address, open nothing")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the batches (default 0)")
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the weights and the batches (default 0)")
     parser.set_defaults(run=run)
 
 

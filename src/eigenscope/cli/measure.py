@@ -39,8 +39,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "measure",
         help="measure the curvature of a model's loss, once",
-        description="Measure the loss Hessian at a model's parameters: condition number, sharpness, negative "
-        "eigenvalues, density and trace, each with its error.",
+        description="Measure the loss Hessian at a model's parameters: condition number, sharpness,\n"
+        "negative eigenvalues, density and trace, each with its error.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -52,13 +52,22 @@ def add_parser(commands: Any) -> None:
     defaults = Settings()
     parser.add_argument("--json", action="store_true", help="print the reading as JSON on standard output, alone")
     parser.add_argument("--matrix", choices=sorted(MATRICES), default=defaults.matrix, help="default hessian")
-    parser.add_argument("--method", choices=METHODS, default=defaults.method, help="how products are made")
-    parser.add_argument("--max-matvecs", type=int, default=defaults.max_matvecs, help="products at most (default 60)")
-    parser.add_argument("--tolerance", type=float, default=defaults.tolerance, help="relative error to reach (1e-3)")
-    parser.add_argument("--top", type=int, default=defaults.top, help="eigenvalues from the top (default 10)")
+    ways = ", ".join(METHODS)
+    parser.add_argument(
+        "--method", choices=METHODS, metavar="WAY", default=defaults.method, help=f"of products: {ways}"
+    )
+    parser.add_argument(
+        "--max-matvecs", type=int, metavar="N", default=defaults.max_matvecs, help="products at most (default 60)"
+    )
+    parser.add_argument(
+        "--tolerance", type=float, metavar="T", default=defaults.tolerance, help="relative error to reach (1e-3)"
+    )
+    parser.add_argument(
+        "--top", type=int, metavar="N", default=defaults.top, help="eigenvalues from the top (default 10)"
+    )
     parser.add_argument("--memory-limit", type=float, metavar="GB", help="for graphs and Krylov vectors together")
     parser.add_argument("--train-mode", action="store_true", help="measure in training mode (default: evaluation)")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="of the start vector (default 0)")
+    parser.add_argument("--seed", type=int, metavar="N", default=defaults.seed, help="of the start vector (default 0)")
     parser.set_defaults(run=run)
 
 

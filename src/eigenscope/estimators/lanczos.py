@@ -16,6 +16,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eigenscope.estimators.projected import eigh, spectral_norm
 from eigenscope.operators import Basis, Operator
 
 
@@ -179,7 +180,7 @@ class _Run:
             matrix = self.symmetric()
             half = max(1, len(matrix) // 2)
             self.quadratures = _quadrature(matrix), _quadrature(matrix[:half, :half])
-            self.noise = float(np.linalg.norm(np.triu(matrix, 2), 2)) if len(matrix) > 2 else 0.0
+            self.noise = spectral_norm(np.triu(matrix, 2)) if len(matrix) > 2 else 0.0
 
     def result(self) -> Krylov:
         self._before_first_restart()
@@ -197,10 +198,10 @@ class _Run:
 
 
 def _ritz(matrix: NDArray[np.float64], coupling: NDArray[np.float64]) -> RitzPairs:
-    values, vectors = np.linalg.eigh(matrix)
+    values, vectors = eigh(matrix)
     return RitzPairs(values, np.abs(coupling @ vectors), vectors)
 
 
 def _quadrature(matrix: NDArray[np.float64]) -> Quadrature:
-    values, vectors = np.linalg.eigh(matrix)
+    values, vectors = eigh(matrix)
     return Quadrature(values, vectors[0] ** 2)

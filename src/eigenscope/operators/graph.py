@@ -15,7 +15,7 @@ def graph_bytes(roots: Iterable[Tensor], leaves: Iterable[Tensor] = ()) -> int:
     known = {leaf.untyped_storage().data_ptr() for leaf in leaves}
     total = 0
     for node in nodes_of(roots):
-        for tensor in _saved(node):
+        for tensor in saved_tensors(node):
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in known:
                 known.add(storage.data_ptr())
@@ -46,7 +46,8 @@ def nodes_above(*nodes: Node) -> set[Node]:
     return seen
 
 
-def _saved(node: object) -> Iterable[Tensor]:
+def saved_tensors(node: object) -> Iterable[Tensor]:
+    """What a node of an autograd graph keeps for its backward pass."""
     names = [name for name in dir(node) if name.startswith("_saved_")]
     for value in [*(getattr(node, name) for name in names), *getattr(node, "saved_tensors", ())]:
         if isinstance(value, Tensor):

@@ -47,7 +47,8 @@ def gradient_difference(
     """Hv of one batch by a central difference of gradients, (g(θ + hv) − g(θ − hv)) / 2h.
 
     By default h balances truncation against rounding, ε^(1/3) (1 + ‖θ‖) / ‖v‖ (Nocedal & Wright 2006, section 8.1),
-    so that the result is linear in ‖v‖; relative error about ε^(2/3), 2·10⁻⁵ in fp32, on a smooth loss.
+    so that the result is linear in ‖v‖; a 32nd of it, for along a leading eigenvector the third derivative is large:
+    over the test zoo the worst product in fp32 is then 2·10⁻³ off, against 0.4 at the full step.
     """
     probe, space = operator.probe, operator.space
     length = space.norm(v)
@@ -56,7 +57,7 @@ def gradient_difference(
     theta = probe.parameters.join(probe.parameters.tensors, space.dtype)
     if h is None:
         epsilon = max(torch.finfo(p.dtype).eps for p in probe.parameters.tensors)
-        h = epsilon ** (1 / 3) * (1 + space.norm(theta)) / length
+        h = epsilon ** (1 / 3) * (1 + space.norm(theta)) / length / 32
     gradients = []
     for sign in (1.0, -1.0):
         leaves = [p.requires_grad_() for p in probe.parameters.split(theta + sign * h * v)]

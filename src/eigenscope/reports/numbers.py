@@ -21,11 +21,11 @@ def number(value: float | None, spread: float | None = None) -> str:
 
 
 def _rounded(value: float, digits: int, *, trailing: bool = True) -> str:
-    """To so many significant digits, with commas; with an exponent below 0.001 and from a million on."""
+    """To so many significant digits, with commas; with an exponent below 0.0001 and from a million on."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     magnitude = math.floor(math.log10(abs(value)))
-    if not -3 <= magnitude < 6:
+    if not -4 <= magnitude < 6:
         return f"{value:.{digits - 1}e}"
     decimals = digits - 1 - magnitude
     text = f"{round(value, decimals):,.{max(decimals, 0)}f}"

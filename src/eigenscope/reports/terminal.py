@@ -88,7 +88,7 @@ def print_reading(out: Console, reading: CurvatureReading) -> None:
     out.print(table)
     if reading.density is not None:
         _print_density(out, reading.density)
-    for text in reading.notes:
+    for text in (*_doubts(reading), *reading.notes):
         out.print(titled("note", text, "yellow"))
     _print_bill(out, reading)
 
@@ -139,6 +139,12 @@ def _print_density(out: Console, density: Density) -> None:
         bars = bars[:zero] + "┊" + bars[zero + 1 :]
     label = f"density, {len(density.outliers)} outliers"
     out.print(labelled(label, f"{low} {bars} {high}"), no_wrap=True)
+
+
+def _doubts(reading: CurvatureReading) -> Iterator[str]:
+    check = reading.self_check
+    if check is not None and check.status != "passed":
+        yield f"the self-check is {check.status}: finite differences of the gradient contradict each other here"
 
 
 def _print_bill(out: Console, reading: CurvatureReading) -> None:

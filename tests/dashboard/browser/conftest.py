@@ -117,6 +117,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("site")
     for scenario, steps in (("healthy", 600), ("canyon", 600), ("saddle", 340), ("edge", 600)):
         make_sample_run(folder / scenario, scenario, steps)
+    make_sample_run(folder / "sweep" / "lr 0.1 % ü", "canyon", 60)
     write_odd_runs(folder)
     with serving(folder) as browser:
         yield browser.origin

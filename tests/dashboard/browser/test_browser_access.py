@@ -128,6 +128,7 @@ def test_charts_have_words_and_answer_keys(shown):
     expect(page.locator("[data-panel=sharpness] .at")).to_have_text("step 590")
     page.keyboard.press("ArrowLeft")
     expect(page.locator("[data-panel=sharpness] .at")).to_have_text("step 580")
+    expect(page.locator("[data-panel=sharpness] .readout")).to_have_attribute("aria-live", "polite")
     page.keyboard.press("+")
     expect(page.locator("[data-panel=timeline] .span")).not_to_have_text("steps 0 – 599")
     page.keyboard.press("Escape")

@@ -31,7 +31,13 @@ def drag(page, chart, start, end, modifier=None):
         page.keyboard.up(modifier)
 
 
+def settle(page):
+    """Until what was done is drawn: two frames."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def span(page):
+    settle(page)
     text = page.locator(SPAN).inner_text().replace(",", "")
     return tuple(int(n) for n in re.findall(r"\d+", text))
 
@@ -57,6 +63,7 @@ def test_the_cursor_reads_all_trends_at_one_step(visit, site):
     page = visit(f"{site}/?run=healthy")
     expect(page.locator(SPAN)).to_have_text("steps 0 – 599")
     loss_chart(page).hover()
+    settle(page)
     steps = page.locator(".panel:not([data-panel=density]) .readout .at")
     for text in steps.all_inner_texts():
         assert abs(int(re.sub(r"\D", "", text)) - 299) <= 10
@@ -82,7 +89,7 @@ def test_another_run_is_chosen_from_the_list(visit, site):
     page = visit(f"{site}/?run=canyon")
     page.get_by_role("button", name="Runs").click()
     rows = page.locator("#runs li")
-    expect(rows).to_have_count(6)
+    expect(rows).to_have_count(7)
     expect(rows.filter(has_text="saddle")).to_contain_text("▲ critical")
     rows.filter(has_text="saddle").get_by_role("button").first.click()
     expect(page.locator(".run-name")).to_have_text("saddle")

@@ -125,6 +125,12 @@ def test_a_run_without_a_reading_says_so_and_draws_the_loss(shown):
     expect(page.locator("[data-panel=timeline] .readout .v").first).to_have_text("2.01")
 
 
+def test_a_run_in_a_folder_with_an_odd_name_is_found(visit, site):
+    page = visit(f"{site}/?run=sweep%2Flr+0.1+%25+%C3%BC")
+    expect(page.locator(".run-name")).to_have_text("lr 0.1 % ü")
+    expect(figure(page, "lambda_max", "extremes")).to_contain_text("±")
+
+
 def test_an_unknown_run_says_so(visit, site):
     page = visit(f"{site}/?run=nobody", allow="404|WebSocket")
     expect(page.locator("#status")).to_contain_text("there is no run 'nobody'")

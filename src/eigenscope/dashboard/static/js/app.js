@@ -110,6 +110,7 @@ export class App {
   /** Read everything anew: after the link came (back), or when the server says that this page fell behind. */
   async resynchronise() {
     await this.readList();
+    for (const run of this.shown()) run.detail = null;
     await Promise.all(this.shown().map((run) => run.load()));
     void this.refine();
     this.changed();

@@ -73,7 +73,6 @@ export class Run {
     this.problem = null;
     this.info = info;
     this.tracks = new Map(Object.entries(series).map(([name, points]) => [name, new Track(points)]));
-    this.detail = null;
     this.densities = densities;
     this.history = [...info.history].sort((a, b) => a.step - b.step || (a.id ?? 0) - (b.id ?? 0));
     this.standing = new Map(info.alerts.map((alert) => [alert.rule, alert]));

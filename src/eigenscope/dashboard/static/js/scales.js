@@ -22,13 +22,14 @@ export const linear = { key: "linear", forward: (v) => v, backward: (p) => p, ti
  * @param {number} min
  * @param {number} max
  * @param {number[]} mantissas
- * @param {number} every decades
+ * @param {number} every so many decades
+ * @param {number} [anchor] the exponent of one that is taken
  * @returns {number[]}
  */
-function decades(min, max, mantissas, every) {
+function decades(min, max, mantissas, every, anchor = 0) {
   const ticks = [];
   for (let e = Math.floor(Math.log10(min)); e <= Math.ceil(Math.log10(max)); e++) {
-    if (((e % every) + every) % every !== 0) continue;
+    if ((e - anchor) % every !== 0) continue;
     for (const m of mantissas) ticks.push(Number((m * 10 ** e).toPrecision(12)));
   }
   return ticks.filter((t) => t >= min * (1 - 1e-9) && t <= max * (1 + 1e-9));
@@ -50,7 +51,9 @@ const LOG_CHOICES = [
 /** @param {number} min @param {number} max @param {number} most @returns {number[]} */
 function logTicks(min, max, most) {
   const fitting = LOG_CHOICES.map(([m, every]) => decades(min, max, m, every)).find((t) => t.length <= most) ?? [];
-  return fitting.length >= 3 || max / min > 30 ? fitting : evenTicks(min, max, most);
+  if (fitting.length >= 3 || max / min > 30) return fitting;
+  const even = evenTicks(min, max, most);
+  return even.length >= 2 ? even : evenTicks(min, max, most + 2);
 }
 
 /** @type {Scale} Values at or below 0 fall far below the axis; a chart that holds any takes `asinh` instead. */
@@ -77,27 +80,23 @@ export function asinh(threshold) {
 
 /** @param {number} min @param {number} max @param {number} most @param {number} threshold @returns {number[]} */
 function asinhTicks(min, max, most, threshold) {
-  const inside = Math.max(Math.abs(min), Math.abs(max)) <= threshold;
-  const sameSide = min > threshold || max < -threshold;
-  if (inside) return evenTicks(min, max, most);
-  if (sameSide)
-    return min > 0
-      ? logTicks(min, max, most)
-      : logTicks(-max, -min, most)
-          .map((t) => -t)
-          .reverse();
+  const largest = Math.max(max, -min);
+  if (largest <= threshold) return evenTicks(min, max, most);
+  if (min > threshold) return logTicks(min, max, most);
+  if (max < -threshold) return mirrored(logTicks(-max, -min, most));
+  const outermost = Math.floor(Math.log10(largest));
   for (const [mantissas, every] of LOG_CHOICES.slice(2)) {
-    const up = max > threshold ? decades(threshold * 0.999, max, mantissas, every) : [];
-    const down =
-      min < -threshold
-        ? decades(threshold * 0.999, -min, mantissas, every)
-            .map((t) => -t)
-            .reverse()
-        : [];
-    const zero = min <= 0 && max >= 0 ? [0] : [];
-    if (up.length + down.length + zero.length <= most) return [...down, ...zero, ...up];
+    const side = (/** @type {number} */ end) =>
+      end > threshold ? decades(threshold * 0.999, end, mantissas, every, outermost) : [];
+    const ticks = [...mirrored(side(-min)), ...(min <= 0 && max >= 0 ? [0] : []), ...side(max)];
+    if (ticks.length <= most) return ticks;
   }
   return [0];
+}
+
+/** @param {number[]} ticks @returns {number[]} on the other side of 0, in order */
+function mirrored(ticks) {
+  return ticks.map((t) => -t).reverse();
 }
 
 /**

@@ -1,4 +1,4 @@
-// The shapes that travel between the server and the page (docs/dashboard.md), and those that the page's parts share.
+// The shapes that travel between the server and the page (eigenscope/dashboard/api.py, live.py), and those that the page's parts share.
 
 /** @typedef {{value: number|null, error?: number|null, standard_error?: number|null, sampling_error?: number|null,
  *   reason?: string|null, resolved?: boolean, optimizer?: string|null}} Estimate */

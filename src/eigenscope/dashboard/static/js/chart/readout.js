@@ -33,6 +33,11 @@ export class Readout {
     return h("span", { class: "entry" }, swatch("a", line.side), term(line.metric, line.label), a, second);
   }
 
+  /** @param {boolean} aloud to a screen reader, while the keys move the cursor */
+  speak(aloud) {
+    setAttribute(this.root, "aria-live", aloud ? "polite" : null);
+  }
+
   /** @param {Run[]} runs @param {number|null} at the step under the cursor; null for the latest */
   show(runs, at) {
     let where = -Infinity;

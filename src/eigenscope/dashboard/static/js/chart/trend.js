@@ -50,6 +50,8 @@ export class Trend {
     shell.onTables.push((tables) => this.showTables(tables));
     this.gestures = gesturesOf(app);
     keys(this.host, () => this.plot, this.gestures);
+    this.host.addEventListener("focus", () => this.readout.speak(this.host.matches(":focus-visible")));
+    this.host.addEventListener("blur", () => this.readout.speak(false));
     fitted(this.host, () => this.plot);
     this.dataChanged = changes();
     this.viewChanged = changes();

@@ -91,7 +91,8 @@ export class Waterfall {
           { ...eigenvalueAxis(() => this.now.scale, true), grid: { show: false } },
           {
             ...steps,
-            splits: (u, _, min, max) => evenTicks(min, max, Math.max(2, u.bbox.height / uPlot.pxRatio / 26)),
+            splits: (u, _, min, max) =>
+              evenTicks(min, max, Math.max(2, u.bbox.height / uPlot.pxRatio / 26)).filter(Number.isInteger),
           },
         ],
         series: [{}, { auto: false, points: { show: false } }],

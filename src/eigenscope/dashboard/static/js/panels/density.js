@@ -152,7 +152,8 @@ class DensityPanel {
   history(run) {
     const densities = run?.densities ?? [];
     const [first, last] = [densities[0]?.step ?? 0, densities[densities.length - 1]?.step ?? 1];
-    const even = Math.max(1, (last - first) / Math.max(1, densities.length - 1));
+    const end = run?.extent()?.max ?? last;
+    const even = densities.length > 1 ? (last - first) / (densities.length - 1) : Math.max(10, end - last);
     const span = this.app.window ?? { min: first, max: last + even };
     return {
       densities,

@@ -91,6 +91,7 @@ function checks(found) {
   if (found === null || typeof found !== "object") return "not repeated in this check";
   return (
     Object.entries(found)
+      .filter(([, value]) => value !== null)
       .map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "number" ? number(value, 2) : value}`)
       .join(", ") || "—"
   );

@@ -25,7 +25,7 @@ export const saddle = {
     const estimate = shell.figure("negative_count_estimate", "negative, estimated", true);
     const lambda = shell.figure("lambda_min", "λmin");
     const gradient = shell.figure("gradient_norm", "gradient norm");
-    const escape = shell.figure("escape", "escape: loss change");
+    const escape = shell.figure("escape", "escape, Δ loss");
     const trend = new Trend(shell, app, {
       title: "Negative eigenvalues",
       scale: "count",

@@ -40,7 +40,7 @@ export const sharpness = {
         score.estimate(
           { ...asEstimate(reading?.sharpness_score), reason: null },
           why,
-          r.value === null ? {} : { unit: "/ 100", note: apart(r.value) },
+          r.value === null ? {} : { unit: "/\u00a0100", note: apart(r.value) },
         );
         ratio.estimate({ ...r, reason: null }, why, {
           note: r.value === null ? null : formulaOf(optimizer, String(run?.info?.config.optimizer ?? "")),

@@ -51,10 +51,10 @@ function open(name, anchor) {
       ...row("Source", found?.source),
     ),
   );
+  if (box.matches(":popover-open")) box.hidePopover();
   box.showPopover();
   place(box, anchor);
-  box.focus();
-  box.addEventListener("toggle", (event) => closed(/** @type {ToggleEvent} */ (event), anchor), { once: true });
+  box.focus(); // closing it gives the focus back to the label: that is the popover's own doing
 }
 
 /** @param {string} label @param {string|Node|null|undefined} value @returns {Node[]} */
@@ -63,19 +63,9 @@ function row(label, value) {
 }
 
 /**
- * @param {ToggleEvent} event
- * @param {HTMLElement} anchor Give the focus back, unless the reader has put it elsewhere.
- */
-function closed(event, anchor) {
-  const box = byId("definition");
-  if (event.newState === "open")
-    box.addEventListener("toggle", (next) => closed(/** @type {ToggleEvent} */ (next), anchor), { once: true });
-  else if (document.activeElement === document.body || box.contains(document.activeElement)) anchor.focus();
-}
-
-/**
+ * Below the label where there is room, above it otherwise; inside the window.
  * @param {HTMLElement} box
- * @param {HTMLElement} anchor Below the label where there is room, above it otherwise; inside the window.
+ * @param {HTMLElement} anchor
  */
 function place(box, anchor) {
   const at = anchor.getBoundingClientRect();

@@ -64,7 +64,7 @@ function ofQuiet(app) {
   if (!run.reading && run.info.status !== "live")
     return quiet("No reading in this run", "It ended before its first check was done.");
   if (!run.reading)
-    return quiet("No reading yet", "The first check is still running; loss and learning rate are drawn already.");
+    return quiet("No reading yet", "The first check is still to come; loss and learning rate are drawn already.");
   return quiet("No rule is raised", `Last reading at step ${count(run.reading.step)}.`, "ok");
 }
 
