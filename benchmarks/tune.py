@@ -92,7 +92,7 @@ def _trace(
     """The first count of this family whose root mean square error is small enough, by bisection."""
     method = family[0]["method"]
     if method not in counts:
-        counts[method] = _bisect([choice["num_matvecs"] for choice in family], errors[method])
+        counts[method] = _first([choice["num_matvecs"] for choice in family], errors[method])
     choice = {"method": method, "num_matvecs": counts[method]}
     cost = seconds(lambda: peer(workload).trace(choice, 0))
     attempt = {"settings": choice, "reached": True, "shortfall": 1.0, "seconds": cost}
@@ -100,15 +100,19 @@ def _trace(
     return attempt
 
 
-def _bisect(counts: list[int], error: Callable[[int], float]) -> int:
-    low, high = 0, len(counts) - 1
+def _first(counts: list[int], error: Callable[[int], float]) -> int:
+    """The smallest count that is enough: doubling first, for the dear end is rarely needed, then by bisection."""
+    high = 1
+    while high < len(counts) - 1 and error(counts[high]) > TARGETS["trace"]:
+        high = min(2 * high, len(counts) - 1)
+    low = high // 2
     while low < high:
         middle = (low + high) // 2
         if error(counts[middle]) <= TARGETS["trace"]:
             high = middle
         else:
             low = middle + 1
-    return counts[low]
+    return counts[high]
 
 
 def _cheapest(tried: list[dict[str, Any]]) -> dict[str, Any]:

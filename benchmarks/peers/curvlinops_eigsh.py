@@ -45,7 +45,7 @@ class Curvlinops(Peer):
     spectrum_families: ClassVar[Families] = [
         *(_eigsh_family("each", ncv) for ncv in (21, 28, 40)),
         *(_eigsh_family("both", ncv) for ncv in (41, 60)),
-        [{"ends": "lanczos", "ncv": ncv} for ncv in range(20, 61, 4)],
+        [{"ends": "lanczos", "ncv": ncv} for ncv in range(20, 61, 10)],
     ]
     trace_families: ClassVar[Families] = [
         [{"method": "xtrace", "num_matvecs": count} for count in range(8, 301, 2)],

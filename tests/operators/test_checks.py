@@ -58,7 +58,7 @@ def test_products_of_networks_with_kinks_are_not_rejected(name: str) -> None:
 
 
 def test_many_kinks_make_finite_differences_agree_on_a_wrong_answer() -> None:
-    """The trap: across thousands of ReLUs two steps agree to 2 %, and both are a tenth off or more."""
+    """The trap: across a million ReLUs two steps agree three times better than either does with the Hessian."""
     with zoo.seeded(3):
         model = nn.Sequential(
             nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(),
@@ -70,8 +70,7 @@ def test_many_kinks_make_finite_differences_agree_on_a_wrong_answer() -> None:
     assert found.status == "inconclusive"
     assert found.finite_difference is not None
     assert found.difference_noise is not None
-    print(found)
-    assert found.finite_difference > 2 * found.difference_noise
+    assert found.finite_difference > 3 * found.difference_noise
 
 
 class Cubed(torch.autograd.Function):
@@ -105,7 +104,7 @@ def _squares(model: nn.Module, batch: Tensor) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_a_wrong_second_derivative_is_rejected(dtype: torch.dtype) -> None:
     batch = random_block(20, 8).to(dtype)
-    with pytest.raises(ProductCheckError, match=r"disagree with finite differences .*: an operation has a wrong second"):
+    with pytest.raises(ProductCheckError, match=r"disagree with finite .*: an operation has a wrong second derivative"):
         es.curvature(Cubic(dtype), _squares, batch)
     reading = es.curvature(Cubic(dtype), _squares, batch, method="finite_difference")
     assert reading.method == FINITE_DIFFERENCE
@@ -136,7 +135,8 @@ def test_a_padding_index_that_is_in_use_does_not_raise() -> None:
     its leading eigenvector has no part there, so that finite differences along it agree.
     """
     with zoo.seeded(5):
-        model = nn.Sequential(nn.Embedding(6, 4, padding_idx=0), nn.Flatten(), nn.Linear(12, 5), nn.Tanh(), nn.Linear(5, 3))
+        embedding = nn.Embedding(6, 4, padding_idx=0)
+        model = nn.Sequential(embedding, nn.Flatten(), nn.Linear(12, 5), nn.Tanh(), nn.Linear(5, 3))
         nn.init.normal_(model[0].weight)
         batch = (torch.randint(0, 6, (40, 3)), torch.randint(0, 3, (40,)))
     assert (batch[0] == 0).any()
@@ -151,7 +151,7 @@ def test_an_asymmetric_operator_is_rejected(dtype: torch.dtype, allowed: float) 
     operator = HessianOperator(Probe(model.to(dtype), loss_fn, zoo.move(batches, dtype)))
     radius = _leading(operator)[2]
     assert _check(operator, asymmetry=0.9 * allowed * radius).symmetry == pytest.approx(0.9 * allowed)
-    with pytest.raises(ProductCheckError, match="the products are not symmetric .*: the loss is random or changes"):
+    with pytest.raises(ProductCheckError, match=r"the products are not symmetric .*: the loss is random or changes"):
         _check(operator, asymmetry=1.1 * allowed * radius)
 
 
@@ -183,8 +183,8 @@ def test_what_finite_differences_can_t_judge_is_judged_by_symmetry_alone() -> No
 
 
 def test_a_product_that_is_not_finite_is_an_error() -> None:
-    """exp(x) at x = 88.7 is 3·10³⁸, just finite in fp32; so is its gradient, but not Hv for a v over 1."""
-    model = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(model.weight, 88.7)
+    """(3·10¹⁹ w)² at w = 10⁻¹⁵: the gradient is 2·10²⁴, but the curvature, 2·10³⁹, is past fp32's 3·10³⁸."""
+    model = nn.Linear(3, 1, bias=False)
+    nn.init.constant_(model.weight, 1e-15)
     with pytest.raises(MeasurementError, match="not finite: the loss overflows near here"):
-        es.curvature(model, lambda m, b: m(b).exp().mean() * m(b).mean(), torch.ones(3, 1))
+        es.curvature(model, lambda m, b: (m(b) ** 2).sum(), torch.full((1, 3), 3e19))

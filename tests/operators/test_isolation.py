@@ -83,7 +83,7 @@ def test_a_loss_that_draws_writes_and_fails_leaves_no_trace() -> None:
     model, loss_fn, batches = _mid_training("batchnorm_conv")
 
     def vandal(net: nn.Module, batch: zoo.Batch) -> Tensor:
-        loss = loss_fn(net, batch)
+        loss_fn(net, batch)
         torch.rand(1), np.random.rand(), random.random()  # noqa: NPY002
         net.train()
         net[2].running_mean.add_(1)

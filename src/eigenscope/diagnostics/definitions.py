@@ -18,7 +18,7 @@ _SLQ = "Lin, Saad & Yang 2016; Ghorbani, Krishnan & Xiao 2019"
 _EDGE = "Cohen et al. 2021 (gradient descent), 2022 (adaptive methods)"
 
 DEFINITIONS: dict[str, Definition] = {
-    "loss": Definition("loss", "The mean loss: of the training batch at each step, of the probe at each check.", "", ""),
+    "loss": Definition("loss", "The mean loss: of the training batch each step, of the probe at each check.", "", ""),
     "learning_rate": Definition("step size η", "The optimizer's current learning rate (of its first group).", "", ""),
     "lambda_max": Definition(
         "λmax",
@@ -123,8 +123,8 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "stability_ratio": Definition(
         "λ over the stability threshold",
-        "SGD: λmax·η/2. Heavy ball: λmax·η/(2+2β). Nesterov: λmax·η(1+2β)/(2+2β). Adam, AdamW: λ₁(P⁻¹H)·η(1−β₁)/(2+2β₁) "
-        "with P from the optimizer's state. 1 is the edge of stability.",
+        "SGD: λmax·η/2. Heavy ball: λmax·η/(2+2β). Nesterov: λmax·η(1+2β)/(2+2β). Adam, AdamW: "
+        "λ₁(P⁻¹H)·η(1−β₁)/(2+2β₁) with P from the optimizer's state. 1 is the edge of stability.",
         "",
         _EDGE,
     ),
@@ -137,7 +137,7 @@ DEFINITIONS: dict[str, Definition] = {
         _EDGE,
     ),
     "gradient_norm": Definition("‖g‖, gradient norm", "The length of the mean gradient over the probe.", "", ""),
-    "num_matvecs": Definition("products", "Products of the Hessian with a vector that this check took.", "products", ""),
+    "num_matvecs": Definition("products", "Products of the Hessian with a vector in this check.", "products", ""),
     "cost_in_gradients": Definition(
         "cost", "The time of the check, in gradients of the whole probe.", "gradients", ""
     ),
@@ -150,6 +150,26 @@ DEFINITIONS: dict[str, Definition] = {
     "measuring_share": Definition(
         "measuring", "The share of the run's time that measuring has taken so far.", "", ""
     ),
+    "matrix": Definition(
+        "matrix",
+        "hessian: the second derivatives of the mean loss. gauss_newton: the same with the network linearized.",
+        "",
+        "Schraudolph 2002",
+    ),
+    "spectrum_step": Definition(
+        "spectrum of step",
+        "The step of the last cold check: trace, density and the estimated count come from it.",
+        "",
+        "",
+    ),
+    "self_check": Definition(
+        "self-check",
+        "Once a run, before the numbers are believed: the asymmetry of the products, and how far they lie from a finite "
+        "difference of the gradient, each relative to the largest eigenvalue.",
+        "",
+        "",
+    ),
+    "dropped": Definition("dropped", "Records that could not be written: disk full, or no right to write.", "", ""),
     "method": Definition(
         "method", "How products are made: double backward with the graph kept or recomputed, or finite differences.",
         "", "Pearlmutter 1994",

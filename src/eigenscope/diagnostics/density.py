@@ -32,8 +32,8 @@ def spectrum_of(krylov: Krylov, trace: TraceEstimate, step: int) -> Spectrum:
     """Read the spectrum off a Krylov run with a random start, and a trace estimate on its complement."""
     measure, half = spectral_measure(krylov), spectral_measure(krylov, half=True)
     size = measure.size
-    total, spread = measure.absolute_sum(trace.frobenius_squared)
-    other, _ = half.absolute_sum(trace.frobenius_squared)
+    total, spread = measure.absolute_sum((trace.value, trace.standard_error))
+    other, _ = half.absolute_sum((trace.value, trace.standard_error))
     spread = float(np.hypot(spread, (total - other) / 2)) if not krylov.complete else 0.0
     radius = krylov.ritz().spectral_radius
     grid, values = smoothed(measure, width=max(1e-3 * radius, np.finfo(float).tiny))

@@ -96,7 +96,7 @@ class CurvatureReading:
         kappa = self.condition_number
         count = self.negative_count_estimate
         lines = {
-            "loss": f"{self.loss:.4g}   gradient norm {self.gradient_norm:.3g}   ({self.probe_samples:,} probe samples)",
+            "loss": f"{self.loss:.4g}   gradient norm {self.gradient_norm:.3g}   ({self.probe_samples:,} samples)",
             "λmax": f"{self.lambda_max}   λmin {self.lambda_min}",
             "κ": f"{kappa}   λmax/mean|λ| {self.condition_mean}",
             "negative": f"{self.negative_count_certified} certified   {_count(count)}",
@@ -106,7 +106,8 @@ class CurvatureReading:
             "cost": f"{self.num_matvecs} products, {self.cost_in_gradients:.0f} gradients, {self.seconds:.2g} s "
             f"({self.method})",
         }
-        return "\n".join([f"{name:10} {text}" for name, text in lines.items()] + [f"note       {n}" for n in self.notes])
+        notes = [f"note       {note}" for note in self.notes]
+        return "\n".join([*(f"{name:10} {text}" for name, text in lines.items()), *notes])
 
 
 def _count(count: CountEstimate) -> str:

@@ -31,19 +31,31 @@ class SpectralMeasure:
     def bulk_size(self) -> int:
         return self.size - len(self.outliers)
 
-    def absolute_sum(self, frobenius_squared: float | None = None) -> tuple[float, float]:
-        """Σᵢ |λᵢ| over the whole spectrum, with its standard error.
+    def absolute_sum(self, trace: tuple[float, float]) -> tuple[float, float]:
+        """Σᵢ |λᵢ| over the whole spectrum, with its standard error; `trace` is tr A with its own.
 
-        For u uniform on the sphere of dimension d, Var d·uᵀ|A|u = 2d/(d+2)·(Σλ² − (Σ|λ|)²/d). Σλ² = ‖A‖²_F is known
-        better from a trace estimate's products than from the one probe: hand it in where there is one.
+        The probe that measures Σ|λ| measures Σλ as well, and errs in both alike (in a definite matrix they are one).
+        The trace is known better, from vectors of its own: so it serves as a control variate (Owen, Monte Carlo
+        theory, section 8.9). For u uniform on the sphere of dimension d, Cov(d·uᵀFu, d·uᵀGu) for functions F, G of
+        one matrix is 2d/(d+2)·(Σfg − Σf·Σg/d).
         """
         d = self.bulk_size
-        bulk = d * float(self.weights @ np.abs(self.nodes))
-        square = d * float(self.weights @ self.nodes**2)
-        if frobenius_squared is not None:
-            square = max(frobenius_squared - float(self.outliers @ self.outliers), 0.0)
-        spread = 2 * d / (d + 2) * max(square - bulk**2 / d, 0.0) if d > 0 else 0.0
-        return float(np.abs(self.outliers).sum()) + bulk, float(spread**0.5)
+        known = float(np.abs(self.outliers).sum())
+        if d == 0:
+            return known, 0.0
+        x, y = np.abs(self.nodes), self.nodes
+        error = trace[0] - float(self.outliers.sum()) - self._bulk_sum(y)
+        shared, alone = self._covariance(x, y), self._covariance(y, y) + trace[1] ** 2
+        slope = shared / alone if alone > 0 else 0.0
+        variance = self._covariance(x, x) - slope * shared
+        return known + self._bulk_sum(x) + slope * error, float(max(variance, 0.0) ** 0.5)
+
+    def _bulk_sum(self, values: Array) -> float:
+        return self.bulk_size * float(self.weights @ values)
+
+    def _covariance(self, f: Array, g: Array) -> float:
+        d = self.bulk_size
+        return 2 * d / (d + 2) * (self._bulk_sum(f * g) - self._bulk_sum(f) * self._bulk_sum(g) / d)
 
     def count_below(self, threshold: float) -> tuple[float, float]:
         """How many eigenvalues lie below `threshold`, with a standard error.

@@ -7,6 +7,7 @@ should be zero there is the asymmetry and the rounding noise of the product, for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eigenscope.errors import MeasurementError
 from eigenscope.estimators.projected import eigh, spectral_norm
 from eigenscope.operators import Basis, Operator
 
@@ -133,6 +135,8 @@ class _Run:
         self.remainder, coefficients = self.basis.orthogonalize(product.to(self.space.dtype))
         self.matrix[: index + 1, index] = coefficients.cpu().numpy()
         self.beta = self.space.norm(self.remainder)
+        if not math.isfinite(self.beta):
+            raise MeasurementError("a product of the matrix with a vector is not finite: the loss overflows near here")
 
     def symmetric(self) -> NDArray[np.float64]:
         m = self.basis.count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
@@ -45,6 +46,13 @@ class Rule:
     checks_to_clear: int = 1
 
 
+def _figure(value: float | None) -> str:
+    """Two digits, and thousands written out: κ = 21,000."""
+    if value is None or not math.isfinite(value) or value >= 1e9:
+        return f"{value:.1e}" if value is not None else "unknown"
+    return f"{float(f'{value:.2g}'):,.{0 if value >= 10 else 2}f}"
+
+
 def _edge_reason(reading: CurvatureReading) -> str:
     ratio = reading.stability_ratio.value or 1.0
     return (
@@ -55,7 +63,7 @@ def _edge_reason(reading: CurvatureReading) -> str:
 
 def _kappa_reason(reading: CurvatureReading) -> str:
     return (
-        f"gradient descent zig-zags across the canyon and needs about {reading.iterations_to_halve.value:.3g} steps "
+        f"gradient descent zig-zags across the canyon and needs about {_figure(reading.iterations_to_halve.value)} steps "
         "to halve the distance; Adam, or inputs scaled to unit variance, see a rounder landscape"
     )
 
@@ -87,7 +95,7 @@ RULES: dict[str, Rule] = {
             "condition",
             "condition_number",
             lambda r: r.condition_number.value,
-            lambda r: f"the landscape is a canyon: κ = {r.condition_number.value:.2g}",
+            lambda r: f"the landscape is a canyon: κ = {_figure(r.condition_number.value)}",
             "PRECONDITION",
             _kappa_reason,
         ),
@@ -96,7 +104,7 @@ RULES: dict[str, Rule] = {
             "condition",
             "condition_mean",
             lambda r: r.condition_mean.value if r.condition_status != "definite" else None,
-            lambda r: f"the steepest direction is {r.condition_mean.value:.2g}× the average one",
+            lambda r: f"the steepest direction is {_figure(r.condition_mean.value)} times the average one",
             "PRECONDITION",
             lambda r: "one step size can't serve directions so unlike: Adam, normalization layers, or inputs scaled to "
             "unit variance even them out",

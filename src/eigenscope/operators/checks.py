@@ -61,7 +61,7 @@ def _compare(
 
     Across a kink, or past the reach of the quadratic model, a finite difference means nothing, so no single one may
     reject a product. Nor may two where the loss has kinks: over very many ReLUs they agree with each other on a
-    curvature that is in no second derivative (a small CNN on 1,797 digits: to 0.8 %, and 51 % off). Nor where it is
+    curvature that is in no second derivative (a small CNN on 1,797 digits: to 7 %, and 51 % off). Nor where it is
     computed in 16 bits, in which a short step of the parameters is rounded away (a GPT: agreed to 1.7 %, 13 % off).
     """
     norm = operator.space.norm

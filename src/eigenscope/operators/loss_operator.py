@@ -89,6 +89,10 @@ class LossOperator(Operator):
             del graph
         if not reached:
             raise InputError("the loss does not depend on any trainable parameter of the model")
+        if not bool(torch.isfinite(total).all()):
+            parts = zip(probe.parameters.names, probe.parameters.split(total), strict=True)
+            name = next(name for name, part in parts if not bool(torch.isfinite(part).all()))
+            raise InputError(f"the gradient of parameter {name!r} is not finite, though the loss is")
         return total
 
     def _choose(self, method: str) -> str:

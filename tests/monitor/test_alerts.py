@@ -1,0 +1,127 @@
+"""Rules raise, hold and clear alerts: without flapping, with one action and its reason."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import eigenscope as es
+from eigenscope.diagnostics.estimate import Estimate
+from eigenscope.diagnostics.reading import CurvatureReading
+from eigenscope.monitor.alerts import RULES, AlertBook
+from eigenscope.monitor.rules import DEFAULTS, Limits, load_rules
+from spectra import SPECTRA, quadratic
+
+
+@pytest.fixture(scope="module")
+def calm() -> CurvatureReading:
+    """A real reading of a quadratic bowl, in which nothing is wrong."""
+    return es.curvature(*quadratic(SPECTRA["definite_1e2"]().matrix, distance=1.0))
+
+
+def ratios(book: AlertBook, calm: CurvatureReading, values: list[float]) -> list[str]:
+    """The level of the edge rule after each value."""
+    levels = []
+    for step, value in enumerate(values):
+        book.update(replace(calm, step=step, stability_ratio=Estimate(value, error=0.0)))
+        levels.append(book.level("edge_of_stability"))
+    return levels
+
+
+def test_a_value_that_trembles_at_the_threshold_raises_one_alert(calm: CurvatureReading) -> None:
+    book = AlertBook(DEFAULTS)
+    changes = [
+        alert
+        for step, value in enumerate([0.99, 1.01] * 50)
+        for alert in book.update(replace(calm, step=step, stability_ratio=Estimate(value, error=0.0)))
+        if alert.rule == "edge_of_stability"
+    ]
+    assert len(changes) == 1
+
+
+def test_levels_rise_at_once_and_fall_behind_the_hysteresis(calm: CurvatureReading) -> None:
+    values = [0.5, 1.0, 1.5, 1.25, 1.19, 0.85, 0.79]
+    expected = ["ok", "warning", "critical", "critical", "warning", "warning", "ok"]
+    assert ratios(AlertBook(DEFAULTS), calm, values) == expected
+
+
+def test_a_ratio_that_is_not_a_number_is_critical_and_one_that_is_not_known_is_not(calm: CurvatureReading) -> None:
+    assert ratios(AlertBook(DEFAULTS), calm, [float("nan")]) == ["critical"]
+    book = AlertBook(DEFAULTS)
+    book.update(replace(calm, stability_ratio=Estimate(None, reason="no optimizer")))
+    assert book.worst() is None
+
+
+def test_a_saddle_is_over_only_after_two_checks(calm: CurvatureReading) -> None:
+    book, levels = AlertBook(DEFAULTS), []
+    for step, name in enumerate(["saddle", "not_converged", "saddle", "not_converged", "not_converged"]):
+        book.update(replace(calm, step=step, verdict=name))
+        levels.append(book.level("saddle"))
+    assert levels == ["critical", "critical", "critical", "critical", "ok"]
+
+
+def test_the_worst_alert_is_the_one_to_act_on(calm: CurvatureReading) -> None:
+    book = AlertBook(DEFAULTS)
+    book.update(replace(calm, step=3, verdict="saddle"))
+    book.update(replace(calm, step=9, verdict="saddle", stability_ratio=Estimate(1.2, error=0.0)))
+    worst = book.worst()
+    assert worst is not None
+    assert (worst.rule, worst.action) == ("saddle", "PAUSE & PERTURB")
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_names_its_action_and_its_reason_in_one_sentence(name: str, calm: CurvatureReading) -> None:
+    reading = replace(
+        calm,
+        verdict="saddle",
+        stability_ratio=Estimate(9.0, error=0.0),
+        condition_number=Estimate(1e9, error=0.0),
+        condition_status="singular" if name == "stretched" else "definite",
+        condition_mean=Estimate(1e9, standard_error=0.0),
+    )
+    raised = {alert.rule: alert for alert in AlertBook(DEFAULTS).update(reading)}
+    assert raised[name].level == "critical"
+    assert raised[name].action.isupper()
+    assert len(raised[name].reason.split()) > 5
+
+
+def test_a_rule_can_be_switched_off(calm: CurvatureReading) -> None:
+    book = AlertBook(load_rules({"edge_of_stability": {"enabled": False}}))
+    assert ratios(book, calm, [5.0]) == ["ok"]
+
+
+def test_a_file_overrides_only_what_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text("[edge_of_stability]\nwarning = 0.5\n")
+    rules = load_rules(path)
+    assert rules["edge_of_stability"] == Limits(0.5, 1.5)
+    assert rules["saddle"] == DEFAULTS["saddle"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("edge_of_stability = 1", r"edge_of_stability must be a table"),
+        ("[edge_of_stabilty]\nwarning = 1", "did you mean 'edge_of_stability'"),
+        ("[saddle]\nwarnin = 1", "no setting 'warnin': did you mean 'warning'"),
+        ("[saddle]\nwarning = 'high'", "warning = 'high' must be a number"),
+        ("[saddle]\nwarning = true", "warning = True must be a number"),
+        ("[saddle]\nenabled = 1", "enabled = 1 must be true or false"),
+        ("[stretched]\nwarning = 1e9", "needs 0 < warning ≤ critical"),
+        ("[stretched]\nwarning = -1", "needs 0 < warning ≤ critical"),
+        ("[stretched]\nwarning = nan", "needs 0 < warning ≤ critical"),
+        ("[stretched]\nhysteresis = 1.5", "hysteresis = 1.5 must be over 0 and at most 1"),
+        ("[stretched", "is not TOML"),
+    ],
+)
+def test_a_bad_rules_file_is_told_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text(text)
+    with pytest.raises(es.InputError, match=message) as caught:
+        load_rules(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_rules_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(es.InputError, match=r"absent\.toml' can't be read"):
+        load_rules(tmp_path / "absent.toml")
