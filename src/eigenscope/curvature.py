@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,11 @@ from eigenscope.sharpness import leading
 MATRICES: dict[str, type[LossOperator]] = {"hessian": HessianOperator, "gauss_newton": GaussNewtonOperator}
 # A warm start's mix: the lower end lies close and converges slowly, so its vectors weigh more (benchmarks/warm.py).
 _LOWER_WEIGHTS = (100.0, 30.0, 10.0, 5.0, 2.0)
+_KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}
+_LEAST = {
+    "top": 1, "max_matvecs": 8, "warm_matvecs": 4, "tolerance": 1e-12, "warm_tolerance": 1e-12,
+    "trace_tolerance": 1e-12, "gradient_tolerance": 0,
+}  # fmt: skip
 Progress = Callable[[int, int], None]  # products done, products at most
 
 
@@ -56,12 +62,17 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            kind = type(getattr(Settings, name)) if name != "memory_limit" or value is None else float
+            if not isinstance(value, Real if kind is float else Integral if kind is int else kind):
+                raise InputError(f"{name}={value!r}: {_KINDS[kind]} is needed")
         if self.matrix not in MATRICES:
             raise InputError(f"matrix={self.matrix!r} is not one of {', '.join(MATRICES)}")
-        if self.max_matvecs < 8:
-            raise InputError(f"max_matvecs={self.max_matvecs} is too few: allow at least 8 products")
-        if self.top < 1:
-            raise InputError(f"top={self.top}: ask for at least one eigenvalue")
+        for name, least in _LEAST.items():
+            if not getattr(self, name) >= least:
+                raise InputError(f"{name}={getattr(self, name)} is too little: at least {least:g} is needed")
+        if self.memory_limit is not None and not self.memory_limit > 0:
+            raise InputError(f"memory_limit={self.memory_limit:g}: a number of bytes over 0 is needed")
 
 
 @dataclass
@@ -179,10 +190,10 @@ class _Look:
     # -- the Krylov run -------------------------------------------------------------------------------------------
 
     def _krylov(self) -> Krylov:
-        reserve = 2 + self.budget // 5 if self.cold else 0  # two products for errors, the others for the trace
+        reserve = 2 + max(self.budget // 5, 2) if self.cold else 0  # two products for errors, the others for the trace
         size = self.operator.space.size
-        room = int(self.operator.memory_limit / 2 // (4 * size))
         steps = min(self.budget - reserve, size)
+        room = int(min(self.operator.memory_limit / 2 / (4 * size), steps))
         if room < steps:
             room = max(room, self.settings.top + 6)
             self.notes.append(f"the memory limit holds {room} Krylov vectors of {steps}: restarted, at more products")
@@ -191,7 +202,7 @@ class _Look:
             self._start(),
             steps=steps,
             generator=self.generator,
-            stop=self._converged,
+            stop=self._settled,
             first_test=min(self.settings.top + 4, steps),
             max_basis=room,
             memory_limit=self.operator.memory_limit / 2,
@@ -208,15 +219,22 @@ class _Look:
         signs = torch.randn(len(vectors), generator=self.generator, device=random.device).sign()
         return (weights * signs) @ vectors.to(random.dtype) + 0.1 * random
 
-    def _converged(self, pairs: RitzPairs) -> bool:
+    def _settled(self, pairs: RitzPairs) -> bool:
+        """Converged ten times over: a few more products in which an eigenvalue that the start barely touches turns up.
+
+        Over 100 seeds on the test zoo, of the cold runs that have just converged up to 11 % miss one of the top ten.
+        """
+        return self._converged(pairs, 0.1 if self.cold else 1.0)
+
+    def _converged(self, pairs: RitzPairs, margin: float = 1.0) -> bool:
         """Both ends and the top few hold to the tolerance (what lies below the noise floor, to a tenth of it).
 
         A lowest value that seems positive goes on until its residual is a tenth of it: only then κ can be told.
         """
         values, residuals = pairs.values, pairs.residuals
         wanted = np.r_[0, np.arange(max(0, len(values) - self.settings.top), len(values))]
-        allowed = np.maximum(self.tolerance * np.abs(values), 1e-4 * pairs.spectral_radius)
-        allowed[0] *= 0.1
+        allowed = np.maximum(self.tolerance * np.abs(values), 0.1 * self.settings.tolerance * pairs.spectral_radius) * margin
+        allowed[0] *= min(0.1 / margin, 1.0)
         if values[0] > 0 and residuals[0] > 0.1 * values[0]:
             return False
         return bool((pairs.expected_errors()[wanted] <= allowed[wanted]).all())

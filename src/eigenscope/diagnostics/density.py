@@ -24,6 +24,8 @@ class Spectrum:
 
     def flat_share(self, floor: float) -> float:
         """The share of the directions with |λ| ≤ `floor`."""
+        if floor == 0.0:  # ε is 0: all of them
+            return 1.0
         above = self.measure.size - self.measure.count_below(floor)[0]
         return 1 - (self.measure.count_below(-floor)[0] + above) / self.measure.size
 
@@ -34,7 +36,8 @@ def spectrum_of(krylov: Krylov, trace: TraceEstimate, step: int) -> Spectrum:
     size = measure.size
     total, spread = measure.absolute_sum((trace.value, trace.standard_error))
     other, _ = half.absolute_sum((trace.value, trace.standard_error))
-    spread = float(np.hypot(spread, (total - other) / 2)) if not krylov.complete else 0.0
+    if not krylov.complete:  # |λ| bends at 0, where the quadrature errs by about what half of the steps would change
+        spread = float(np.hypot(spread, total - other))
     radius = krylov.ritz().spectral_radius
     grid, values = smoothed(measure, width=max(1e-3 * radius, np.finfo(float).tiny))
     outliers = tuple(

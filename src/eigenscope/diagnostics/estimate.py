@@ -10,7 +10,7 @@ class Estimate:
     """A value with the error that it carries; a value that can't be given says why in `reason`."""
 
     value: float | None
-    error: float | None = None  # proven: the value is off by no more (a Ritz residual, or what follows from it)
+    error: float | None = None  # proven: an eigenvalue lies within (a Ritz residual), or what follows from that
     standard_error: float | None = None  # statistical: one standard deviation, over random vectors
     sampling_error: float | None = None  # statistical: one standard deviation, over the probe's batches
     reason: str | None = None

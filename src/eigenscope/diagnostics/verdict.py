@@ -38,7 +38,7 @@ def verdict(
     if negative_count:
         plural = "direction" if negative_count == 1 else "directions"
         return Verdict("saddle", f"the gradient vanishes, but the loss falls along {negative_count} certified {plural}")
-    if lambda_min - error < -ends.noise_floor:
+    if lambda_min - error < -0.01 * radius:  # negative curvature that would matter can't be excluded
         return Verdict(
             "unresolved",
             f"the gradient vanishes, but λmin = {lambda_min:.2g} ± {error:.1g} could be negative: "

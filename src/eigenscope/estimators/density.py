@@ -37,7 +37,8 @@ class SpectralMeasure:
         The probe that measures Σ|λ| measures Σλ as well, and errs in both alike (in a definite matrix they are one).
         The trace is known better, from vectors of its own: so it serves as a control variate (Owen, Monte Carlo
         theory, section 8.9). For u uniform on the sphere of dimension d, Cov(d·uᵀFu, d·uᵀGu) for functions F, G of
-        one matrix is 2d/(d+2)·(Σfg − Σf·Σg/d).
+        one matrix is 2d/(d+2)·(Σfg − Σf·Σg/d). A trace that chance can't explain (a repeated eigenvalue taken for a
+        single one) counts as error in full.
         """
         d = self.bulk_size
         known = float(np.abs(self.outliers).sum())
@@ -47,8 +48,9 @@ class SpectralMeasure:
         error = trace[0] - float(self.outliers.sum()) - self._bulk_sum(y)
         shared, alone = self._covariance(x, y), self._covariance(y, y) + trace[1] ** 2
         slope = shared / alone if alone > 0 else 0.0
-        variance = self._covariance(x, x) - slope * shared
-        return known + self._bulk_sum(x) + slope * error, float(max(variance, 0.0) ** 0.5)
+        variance = max(self._covariance(x, x) - slope * shared, 0.0)
+        unexplained = max(abs(error) - 3 * alone**0.5, 0.0)
+        return known + self._bulk_sum(x) + slope * error, float((variance + unexplained**2) ** 0.5)
 
     def _bulk_sum(self, values: Array) -> float:
         return self.bulk_size * float(self.weights @ values)
@@ -125,5 +127,6 @@ def smoothed(measure: SpectralMeasure, *, width: float, points: int = 257) -> tu
     floor = 1.5 * (grid[1] - grid[0])
     gaps = np.diff(centres, prepend=centres[:1], append=centres[-1:])
     sigma = np.maximum((gaps[:-1] + gaps[1:]) / 4, floor)
-    bumps = np.exp(-0.5 * ((grid[:, None] - centres) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+    bumps = np.exp(-0.5 * ((grid[:, None] - centres) / sigma) ** 2)
+    bumps /= bumps.sum(0) * (grid[1] - grid[0])  # also where a bump reaches past the grid, its integral is 1
     return np.sinh(grid) * width, measure.bulk_size * (bumps @ measure.weights)
