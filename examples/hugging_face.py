@@ -43,7 +43,9 @@ def main():
     source = inspect.getsource(torch.nn.functional)  # some text of uneven lines that is always at hand
     lines = [line.strip() for line in source.splitlines() if len(line.strip()) > 8]
     torch.manual_seed(0)
-    config = GPT2Config(256, LENGTH, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
+    config = GPT2Config(
+        vocab_size=256, n_positions=LENGTH, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+    )  # fmt: skip
     model = GPT2LMHeadModel(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     probe = list(batches_of(lines[:32], 8))

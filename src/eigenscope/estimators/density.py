@@ -46,7 +46,7 @@ class SpectralMeasure:
             return known, 0.0
         x, y = np.abs(self.nodes), self.nodes
         error = trace[0] - float(self.outliers.sum()) - self._bulk_sum(y)
-        shared, alone = self._covariance(x, y), self._covariance(y, y) + trace[1] ** 2
+        shared, alone = self._covariance(x, y), max(self._covariance(y, y), 0.0) + trace[1] ** 2
         slope = shared / alone if alone > 0 else 0.0
         variance = max(self._covariance(x, x) - slope * shared, 0.0)
         unexplained = max(abs(error) - 3 * alone**0.5, 0.0)
@@ -87,28 +87,36 @@ def spectral_measure(krylov: Krylov, *, half: bool = False) -> SpectralMeasure:
     outliers, errors = _outliers(krylov.ritz(), krylov.quadrature, size)
     free = np.ones(len(quadrature.nodes), dtype=bool)
     for value, error in zip(outliers, errors, strict=True):
-        near = np.abs(quadrature.nodes - value)
-        nearest = int(np.argmin(np.where(free, near, np.inf)))
-        if near[nearest] <= max(10 * error, 1e-3 * abs(value)):
-            free[nearest] = False
-    nodes, weights = quadrature.nodes[free], quadrature.weights[free]
-    total = weights.sum()
-    return SpectralMeasure(size, outliers, errors, nodes, weights / total if total > 0 else weights)
+        near = np.where(free, np.abs(quadrature.nodes - value), np.inf)
+        free[near.argmin()] &= near.min() > _width(value, error)
+    weight = float(quadrature.weights[free].sum())
+    if weight * size < 1e-3 * (size - len(outliers)):  # nothing is left to say where the others lie
+        return SpectralMeasure(size, outliers[:0], errors[:0], quadrature.nodes, quadrature.weights)
+    return SpectralMeasure(size, outliers, errors, quadrature.nodes[free], quadrature.weights[free] / (weight or 1.0))
 
 
 def _outliers(pairs: RitzPairs, quadrature: Quadrature, size: int, tolerance: float = 1e-3) -> tuple[Array, Array]:
-    """Ritz values that have converged and stand for a single eigenvalue.
+    """Ritz values that have converged and stand for as many eigenvalues as there are of them.
 
-    A converged value whose weight in the quadrature is over 12/n is a repeated eigenvalue or a whole cluster
-    (12 is exceeded by a χ² of one degree of freedom once in 2,000), and stays with the bulk.
+    g eigenvalues in one place weigh χ²_g/n. Where g converged values weigh more than 12/n for g = 1 (by chance once in
+    2,000), and g + 4 + 5√(2g) in general, there are repeated eigenvalues or a whole cluster, which stay with the bulk.
     """
     radius = pairs.spectral_radius
     converged = pairs.residuals <= tolerance * radius
     converged &= np.abs(pairs.values) > 10 * tolerance * radius
-    for index in np.flatnonzero(converged):
-        node = int(np.argmin(np.abs(quadrature.nodes - pairs.values[index])))
-        converged[index] = quadrature.weights[node] * size <= 12
-    return pairs.values[converged], pairs.residuals[converged]
+    values, errors = pairs.values[converged], pairs.residuals[converged]
+    single = np.ones(len(values), dtype=bool)
+    for index, (value, error) in enumerate(zip(values, errors, strict=True)):
+        width = _width(value, error)
+        copies = int(np.sum(np.abs(values - value) <= width))
+        weight = float(quadrature.weights[np.abs(quadrature.nodes - value) <= width].sum())
+        single[index] = weight * size <= copies + 4 + 5 * (2 * copies) ** 0.5
+    return values[single], errors[single]
+
+
+def _width(value: float, error: float) -> float:
+    """Nodes this near to a converged value stand for it."""
+    return max(10 * error, 1e-3 * abs(value))
 
 
 def smoothed(measure: SpectralMeasure, *, width: float, points: int = 257) -> tuple[Array, Array]:
