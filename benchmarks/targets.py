@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from peers.base import Spectrum
 from scipy.stats import wasserstein_distance
@@ -13,8 +11,7 @@ TARGETS = {
     "top": 1e-3,  # the largest relative error of the ten largest eigenvalues, in every repeat
     "lambda_min": 1e-3,  # relative to itself, in every repeat
     "trace": 0.05,  # root mean square of the relative error over seeds
-    "density": 1.0,  # closer to the true distribution than a spike at 0 is
-}
+}  # the density's error is reported beside them: one Lanczos run's depends on luck more than on its steps
 
 
 def spectrum_errors(spectrum: Spectrum, truth: Truth) -> dict[str, float]:
@@ -29,6 +26,6 @@ def spectrum_errors(spectrum: Spectrum, truth: Truth) -> dict[str, float]:
     }
 
 
-def reached(errors: dict[str, Any]) -> bool:
-    """Whether every error that is given meets its target."""
-    return all(error <= TARGETS[name] for name, error in errors.items())
+def shortfall(errors: dict[str, float]) -> float:
+    """The largest error in units of its target: reached where it is 1 or less."""
+    return max(error / TARGETS[name] for name, error in errors.items() if name in TARGETS)

@@ -198,9 +198,10 @@ def test_bad_input_is_one_line_that_names_it(mine, target, words, form):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--max-matvecs", 3), "max_matvecs=3 is too few: allow at least 8 products"),
-        (("--top", 0), "top=0: ask for at least one eigenvalue"),
-        (("--memory-limit", 0), "--memory-limit 0: more than 0 GB is needed"),
+        (("--max-matvecs", 3), "max_matvecs=3 is too little: at least 8 is needed"),
+        (("--top", 0), "top=0 is too little: at least 1 is needed"),
+        (("--memory-limit", 0), "memory_limit=0: a number of bytes over 0 is needed"),
+        (("--tolerance", 0), "tolerance=0.0 is too little"),
         (("--matrix", "fisher"), "invalid choice: 'fisher'"),
         (("--method", "guess"), "invalid choice: 'guess'"),
     ],

@@ -53,6 +53,10 @@ def test_a_wide_positive_range_is_drawn_on_a_log_axis():
     assert sparkline([1, 10, 100, 1000, 1e4, 1e5, 1e6, 1e7], 8) == "▁▂▃▄▅▆▇█"
 
 
+def test_a_change_that_means_nothing_is_drawn_flat():
+    assert sparkline([0.2411, 0.24115, 0.2411], 3) == "▁▁▁"
+
+
 def test_what_is_not_finite_is_marked_and_hides_nothing_else():
     assert sparkline([0, math.nan, 7, math.inf], 4) == "▁×█×"
     assert sparkline([math.nan], 4) == "×"

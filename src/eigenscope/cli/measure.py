@@ -73,8 +73,6 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Call the factory, measure, print."""
-    if options.memory_limit is not None and not options.memory_limit > 0:
-        raise InputError(f"--memory-limit {options.memory_limit:g}: more than 0 GB is needed")
     with contextlib.redirect_stdout(sys.stderr):  # what the model's code prints is not the reading
         reading = _measured(options)
     if options.json:
@@ -97,7 +95,7 @@ def _measured(options: argparse.Namespace) -> CurvatureReading:
             max_matvecs=options.max_matvecs,
             tolerance=options.tolerance,
             top=options.top,
-            memory_limit=options.memory_limit * 2**30 if options.memory_limit else None,
+            memory_limit=None if options.memory_limit is None else options.memory_limit * 2**30,
             train_mode=options.train_mode,
             seed=options.seed,
         )

@@ -49,7 +49,7 @@ class SpectralMeasure:
         shared, alone = self._covariance(x, y), max(self._covariance(y, y), 0.0) + trace[1] ** 2
         slope = shared / alone if alone > 0 else 0.0
         variance = max(self._covariance(x, x) - slope * shared, 0.0)
-        unexplained = max(abs(error) - 3 * alone**0.5, 0.0)
+        unexplained = error if abs(error) > 3 * alone**0.5 else 0.0
         return known + self._bulk_sum(x) + slope * error, float((variance + unexplained**2) ** 0.5)
 
     def _bulk_sum(self, values: Array) -> float:

@@ -35,7 +35,7 @@ def _rounded(value: float, digits: int, *, trailing: bool = True) -> str:
 def sparkline(values: Sequence[float], width: int) -> str:
     """The course of a series: each cell is the mean of its stretch, infinite ones are marked ×.
 
-    Positive values that span more than a factor of ten are drawn on a log axis.
+    Positive values that span more than a factor of ten are drawn on a log axis; a range under half a percent is flat.
     """
     cells = min(width, len(values))
     stretches = [values[len(values) * i // cells : len(values) * (i + 1) // cells] for i in range(cells)]
@@ -50,5 +50,6 @@ def sparkline(values: Sequence[float], width: int) -> str:
 def _bar(value: float, finite: Sequence[float]) -> str:
     if not math.isfinite(value):
         return "×"
-    low, span = min(finite), max(finite) - min(finite)
-    return _BARS[round((value - low) / span * 7) if span else 0]
+    low, high = min(finite), max(finite)
+    flat = high - low <= 0.005 * max(abs(low), abs(high))
+    return _BARS[0 if flat else round((value - low) / (high - low) * 7)]

@@ -24,8 +24,8 @@ def print_alert(out: Console, alert: Alert) -> None:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, min_width=8)
-    action = Text(f"{alert.action}  ", style) if alert.action else Text()
-    grid.add_row(Text(f"step {alert.step:>5,}"), Text(alert.level, style), action + Text(alert.message, "none"))
+    action = f"{alert.action}  " if alert.action else ""
+    grid.add_row(f"step {alert.step:>5,}", Text(alert.level, style), Text.assemble((action, style), alert.message))
     out.print(grid)
 
 

@@ -72,7 +72,7 @@ def titled(title: str, text: str, style: str = "bold") -> Table:
 
 def labelled(label: str, text: str) -> Text:
     """A line under the table of a reading, in its columns."""
-    return Text(f"{label:{LABEL}}", "dim") + Text(text, "none")
+    return Text.assemble((f"{label:{LABEL}}", "dim"), text)
 
 
 def print_reading(out: Console, reading: CurvatureReading) -> None:
@@ -137,8 +137,8 @@ def _print_density(out: Console, density: Density) -> None:
     zero = bisect.bisect(density.grid.tolist(), 0.0) * len(bars) // len(density.grid)
     if 0 < zero < len(bars):
         bars = bars[:zero] + "┊" + bars[zero + 1 :]
-    label = f"density, {len(density.outliers)} outliers"
-    out.print(labelled(label, f"{low} {bars} {high}"), no_wrap=True)
+    count = len(density.outliers)
+    out.print(labelled(f"density, {count} outlier{'s' * (count != 1)}", f"{low} {bars} {high}"), no_wrap=True)
 
 
 def _doubts(reading: CurvatureReading) -> Iterator[str]:
