@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
+# Small networks on several threads are slower than on one, many times so on a busy machine.
+test test-all docs: export OMP_NUM_THREADS = 1
+
 .PHONY: demo test test-all lint types docs bench clean
 
 demo: .venv/installed  ## train a real network, watched live: make demo ARGS="--scenario saddle"

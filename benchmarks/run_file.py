@@ -135,9 +135,7 @@ def live_latency(folder: Path) -> Figures:
     serve = f"from eigenscope.dashboard import serve; serve({str(folder)!r}, {port}, open_browser=False)"
     with (
         subprocess.Popen([sys.executable, "-c", serve], stdout=subprocess.PIPE, text=True) as server,
-        subprocess.Popen(
-            [sys.executable, "-c", _CLIENTS, str(port)], stdout=subprocess.PIPE, text=True
-        ) as pages,
+        subprocess.Popen([sys.executable, "-c", _CLIENTS, str(port)], stdout=subprocess.PIPE, text=True) as pages,
     ):
         assert pages.stdout is not None
         pages.stdout.readline()
@@ -176,9 +174,7 @@ def environment() -> dict[str, object]:
 
 def main() -> None:
     """Measure, print a table, and write JSON where asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and their environment")
     args = parser.parse_args()
     figures: Figures = {}

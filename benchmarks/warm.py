@@ -17,10 +17,11 @@ import torch
 from run_file import environment
 from workloads import WORKLOADS, Workload, mean_loss
 
-from eigenscope.curvature import Memory, Settings, look
 from eigenscope.diagnostics.reading import CurvatureReading
+from eigenscope.leading import sharpness
+from eigenscope.look import look
 from eigenscope.operators import Probe
-from eigenscope.sharpness import sharpness
+from eigenscope.settings import Memory, Settings
 
 REFERENCE = Settings(max_matvecs=260, tolerance=1e-6, trace_tolerance=1.0)
 
@@ -35,7 +36,10 @@ def follow(work: Workload, checks: int, every: int, rate: float) -> list[dict[st
         alone = sharpness(work.model, mean_loss, [work.batch], start=alone)
         if index > 0:
             truth = look(Probe(work.model, mean_loss, [work.batch]), REFERENCE, Memory())
-            rows.append(compare(reading, truth) | {"alone": alone.num_matvecs, "alone_error": off(alone.lambda_max, truth.lambda_max)})
+            rows.append(
+                compare(reading, truth)
+                | {"alone": alone.num_matvecs, "alone_error": off(alone.lambda_max, truth.lambda_max)}
+            )
         for _ in range(every):
             optimizer.zero_grad()
             mean_loss(work.model, work.batch).backward()
@@ -72,9 +76,20 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {}
     for name in options.models.split(","):
         rows = found[name] = follow(WORKLOADS[name](), options.checks, options.every, rates[name])
-        for key in ("products", "lambda_max", "lambda_min", "top_10", "certified", "reference_certified", "alone", "alone_error"):
+        for key in (
+            "products",
+            "lambda_max",
+            "lambda_min",
+            "top_10",
+            "certified",
+            "reference_certified",
+            "alone",
+            "alone_error",
+        ):
             values = [row[key] for row in rows]
-            print(f"{name:4} {key:20} median {np.median(values):<10.3g} 90 % {np.quantile(values, 0.9):<10.3g} worst {max(values):.3g}")
+            print(
+                f"{name:4} {key:20} median {np.median(values):<10.3g} 90 % {np.quantile(values, 0.9):<10.3g} worst {max(values):.3g}"
+            )
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"environment": environment(), "checks": found}, indent=1) + "\n")

@@ -92,11 +92,11 @@ def public() -> str:
 
 def results() -> str:
     """What a measurement takes and gives."""
-    from eigenscope.curvature import Settings
     from eigenscope.diagnostics.estimate import Estimate
     from eigenscope.diagnostics.reading import CountEstimate, CurvatureReading, Density, Escape
+    from eigenscope.leading import Sharpness
     from eigenscope.operators.checks import SelfCheck
-    from eigenscope.sharpness import Sharpness
+    from eigenscope.settings import Settings
 
     found = [Settings, CurvatureReading, Estimate, CountEstimate, Density, Escape, SelfCheck, Sharpness]
     return "\n\n".join(_entry(item.__name__, item) for item in found)

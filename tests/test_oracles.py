@@ -80,9 +80,7 @@ def test_softmax_regression_has_the_closed_form() -> None:
     features = torch.cat([batch[0] for batch in batches]).double()
     p = (features @ model.weight.detach().double().T).softmax(1)
     of_outputs = torch.diag_embed(p) - p[:, :, None] * p[:, None]
-    expected = torch.einsum("bij,bk,bl->ikjl", of_outputs, features, features).reshape(640, 640) / len(
-        features
-    )
+    expected = torch.einsum("bij,bk,bl->ikjl", of_outputs, features, features).reshape(640, 640) / len(features)
     for dense in (dense_hessian, dense_ggn):
         torch.testing.assert_close(dense(model, classification, batches), expected)
 
@@ -105,9 +103,7 @@ def test_padded_batches_weighted_by_tokens_are_one_large_batch() -> None:
         key: torch.cat([nn.functional.pad(b[key], (0, width - b[key].shape[1]), value=fill) for b in batches])
         for key, fill in fills.items()
     }
-    torch.testing.assert_close(
-        gradient(model, loss_fn, batches, case.batch_weight), gradient(model, loss_fn, [whole])
-    )
+    torch.testing.assert_close(gradient(model, loss_fn, batches, case.batch_weight), gradient(model, loss_fn, [whole]))
 
 
 def test_unused_parameters_have_zero_rows_and_frozen_ones_none() -> None:

@@ -14,9 +14,7 @@ def test_a_matrix_has_its_prescribed_eigenvalues(name: str) -> None:
     made = SPECTRA[name]()
     assert torch.equal(made.matrix, made.matrix.T)
     scale = made.eigenvalues.abs().max()
-    torch.testing.assert_close(
-        torch.linalg.eigvalsh(made.matrix), made.eigenvalues, rtol=0, atol=float(1e-13 * scale)
-    )
+    torch.testing.assert_close(torch.linalg.eigvalsh(made.matrix), made.eigenvalues, rtol=0, atol=float(1e-13 * scale))
 
 
 @pytest.mark.parametrize("kappa", [1e2, 1e4])

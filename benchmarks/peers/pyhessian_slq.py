@@ -1,7 +1,8 @@
 """PyHessian: its Lanczos run for extremes and density, its Hutchinson trace, on one kept graph.
 
-As released, ``density`` stops on any torch since 2.0, which removed ``torch.eig``. So that the tool is
-measured at its best, ``torch.eig`` is restored for the symmetric matrix that it is called with.
+As released, ``density`` stops on any torch since 1.13, where ``torch.eig`` only raises, and the power iteration
+beside it reaches neither λmin nor a density. So that the tool is measured at its best, ``torch.eig`` is restored for
+the symmetric matrix that it is called with.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """eigenscope: the instrument panel for neural-network training."""
 
-from eigenscope.curvature import curvature
 from eigenscope.errors import EigenscopeError, InputError, MeasurementError, RunFileError
+from eigenscope.leading import sharpness
+from eigenscope.look import curvature
 from eigenscope.monitor import Monitor
 from eigenscope.runs import Run, Series, load_run
-from eigenscope.sharpness import sharpness
+from eigenscope.settings import Settings
 
 __all__ = [
     "EigenscopeError",
@@ -14,6 +15,7 @@ __all__ = [
     "Run",
     "RunFileError",
     "Series",
+    "Settings",
     "curvature",
     "load_run",
     "sharpness",

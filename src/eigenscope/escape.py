@@ -14,27 +14,30 @@ def escape_along(
 ) -> Escape | None:
     """The best of a few steps ±t·v: predicted decrease −(t⟨g, v⟩ + ½t²λ), and the decrease that the probe shows.
 
-    The sign follows the gradient; t doubles from 1 % of ‖θ‖ while the loss keeps falling. Costs at most `trials` + 1
-    evaluations of the loss. None if no step lowers it.
+    The sign follows the gradient. From t = 1 % of 1 + ‖θ‖ it doubles while the loss keeps falling, or shrinks eightfold
+    until it falls at all. Costs `trials` evaluations of the loss. None if no step lowers it.
     """
     space, parameters = operator.space, operator.probe.parameters
     slope = space.dot(operator.gradient, direction)
     sign = -1 if slope > 0 else 1
     theta = parameters.join(parameters.tensors, space.dtype)
-    t = 0.01 * max(space.norm(theta), 1e-6)
+    t = 0.01 * (1 + space.norm(theta))
     best: Escape | None = None
     for _ in range(trials):
         measured = operator.loss - _loss_at(operator, theta + sign * t * direction)
-        if not measured > (best.measured if best else 0.0):
+        if (best.measured if best else 0.0) < measured < float("inf"):
+            best = Escape(t, sign, abs(slope) * t - 0.5 * curvature * t**2, measured)
+            t *= 2
+        elif best:
             break
-        best = Escape(t, sign, abs(slope) * t - 0.5 * curvature * t**2, measured)
-        t *= 2
+        else:
+            t /= 8
     return best
 
 
 def _loss_at(operator: LossOperator, theta: Tensor) -> float:
     probe = operator.probe
     leaves = [leaf.requires_grad_() for leaf in probe.parameters.split(theta)]
-    with probe.isolated(leaves):
-        losses = [float(probe.loss(index).detach()) for index in range(len(probe.weights))]
+    with probe.isolated(leaves):  # not `probe.loss`: that the loss overflows out there is no error
+        losses = [float(probe.loss_fn(probe.model, batch).detach()) for batch in probe.batches]
     return sum(w * x for w, x in zip(probe.weights, losses, strict=True))

@@ -52,9 +52,7 @@ def test_serve_prints_the_address_and_opens_it(tmp_path, capsys, monkeypatch):
 
 
 def test_a_port_in_use_is_told_with_the_remedy(tmp_path, taken):
-    with pytest.raises(
-        InputError, match=rf"port {taken} .*in use.*: choose another, or --port 0 picks a free one"
-    ):
+    with pytest.raises(InputError, match=rf"port {taken} .*in use.*: choose another, or --port 0 picks a free one"):
         Server(tmp_path, port=taken)
 
 
@@ -93,9 +91,7 @@ def test_stopping_ends_open_pages(tmp_path):
 
 def test_the_command_hands_on_what_it_was_given(tmp_path, monkeypatch):
     asked = {}
-    monkeypatch.setattr(
-        module, "serve", lambda runs, port, **rest: asked.update(runs=runs, port=port, **rest)
-    )
+    monkeypatch.setattr(module, "serve", lambda runs, port, **rest: asked.update(runs=runs, port=port, **rest))
     args = parse(str(tmp_path), "--port", "0", "--no-browser")
     assert args.run(args) == 0
     assert asked == {"runs": str(tmp_path), "port": 0, "open_browser": False}
@@ -113,9 +109,7 @@ def test_help_shows_an_example(capsys):
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl+C is sent otherwise there")
 def test_ctrl_c_ends_it_with_status_0(tmp_path):
     code = f"from eigenscope.dashboard import serve; serve({str(tmp_path)!r}, 0, open_browser=False)"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         address = process.stdout.readline().split()[-1].decode().partition("#")[0]
         assert httpx.get(f"{address}api/runs").json() == []

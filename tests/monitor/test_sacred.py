@@ -1,7 +1,6 @@
-"""Training with a monitor attached is training without one, to the bit; and nothing that fails in it reaches the loop."""
+"""Training with a monitor attached is training without one, to the bit; what fails in it never reaches the loop."""
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +95,7 @@ def test_training_is_bit_identical(build: Any, optimizer: Any, tmp_path: Path) -
 
 
 @pytest.fixture
-def loop() -> Iterator[Any]:
+def loop() -> Any:
     """A small network, its optimizer and a step function."""
     torch.manual_seed(0)
     inputs, labels = digits_batches((128,))[0]
@@ -110,7 +109,7 @@ def loop() -> Iterator[Any]:
         optimizer.step()
         return loss
 
-    yield model, optimizer, (inputs, labels), step
+    return model, optimizer, (inputs, labels), step
 
 
 def test_a_failing_check_becomes_an_alert_and_training_goes_on(loop: Any) -> None:
@@ -156,7 +155,7 @@ def test_a_loss_that_is_not_finite_is_a_critical_alert(loop: Any) -> None:
 
 
 def test_weights_that_become_nan_are_named_in_the_alert(loop: Any) -> None:
-    model, _, batch, step = loop
+    model, _, batch, _ = loop
     monitor = es.Monitor(model, cross_entropy, batch, every=1)
     with torch.no_grad():
         model[2].weight[0, 0] = float("nan")

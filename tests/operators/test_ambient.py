@@ -125,9 +125,7 @@ def test_a_loss_that_keeps_its_own_list_of_parameters_is_seen_in_full() -> None:
         block = random_block(1210)
         expected = hessian_of("mlp_tanh") @ block + 0.02 * block
         assert relative(operator @ block - expected, expected) < 1e-6
-        assert operator.notes == [
-            "the loss uses parameters other than through the model: their gradient hooks run"
-        ]
+        assert operator.notes == ["the loss uses parameters other than through the model: their gradient hooks run"]
     assert all(p.grad is None for p in cached)
 
 

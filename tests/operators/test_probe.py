@@ -183,7 +183,10 @@ LOSSES: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda w: torch.ones(1, requires_grad=True).sum(),
         "^the loss does not depend on any trainable parameter of the model$",
     ),
-    "gradient_infinite": (lambda w: w.sqrt().sum(), "^the gradient of parameter 'w' is not finite, though the loss is$"),
+    "gradient_infinite": (
+        lambda w: w.sqrt().sum(),
+        "^the gradient of parameter 'w' is not finite, though the loss is$",
+    ),
 }
 
 

@@ -47,7 +47,9 @@ def test_a_basis_takes_the_type_that_fits_and_stays_orthonormal(
 
 
 @pytest.mark.parametrize("memory_limit", [1e9, 1])
-def test_a_basis_computes_in_blocks_what_it_computes_at_once(memory_limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_basis_computes_in_blocks_what_it_computes_at_once(
+    memory_limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     basis, v, c = filled(6, 100, memory_limit), random_block(100, 1)[:, 0], random_block(3, 6)
     rows = torch.stack([basis[i] for i in range(6)])
     monkeypatch.setattr(module, "_COLUMNS", 7)

@@ -104,9 +104,7 @@ class Sample:
         if step % COLD_EVERY == 0:
             self.spectrum = self.density(step)
         at_saddle = self.scenario == "saddle" and step < 350
-        high = (
-            SHARPEST[self.scenario] * (1 - 0.7 * math.exp(-step / 150)) * (1 + 0.03 * self.random.gauss(0, 1))
-        )
+        high = SHARPEST[self.scenario] * (1 - 0.7 * math.exp(-step / 150)) * (1 + 0.03 * self.random.gauss(0, 1))
         low = -0.8 if at_saddle else -0.05 * high * math.exp(-step / 400)
         definite = self.scenario == "canyon" and step > 400
         low = 0.02 if definite else low
@@ -132,9 +130,7 @@ class Sample:
         high = SHARPEST[self.scenario] * (1 - 0.7 * math.exp(-step / 150))
         grid = np.sinh(np.linspace(np.arcsinh(-20.0), np.arcsinh(20.0 * high), 400)) / 20
         width = 0.05 + 0.02 * high * math.exp(-step / 300)
-        values = np.exp(-0.5 * (grid / width) ** 2) / (width * math.sqrt(2 * math.pi)) + 1e-3 * (grid > 0) / (
-            1 + grid
-        )
+        values = np.exp(-0.5 * (grid / width) ** 2) / (width * math.sqrt(2 * math.pi)) + 1e-3 * (grid > 0) / (1 + grid)
         outliers = [{"value": high * 0.85**k, "error": 1e-3 * high} for k in range(10)]
         return {
             "grid": grid.tolist(), "values": values.tolist(), "outliers": outliers,
@@ -222,9 +218,7 @@ def scalars_of(reading: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Write a sample run, at once or live."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path")
     parser.add_argument("--scenario", choices=SCENARIOS, default="healthy")
     parser.add_argument("--steps", type=int, default=1000)

@@ -78,9 +78,7 @@ def test_a_window_beyond_the_run_is_empty(long_run):
 
 def test_a_series_of_nothing_but_nan_stays_visible():
     steps = np.arange(1000)
-    np.testing.assert_array_equal(
-        extremes(steps, np.full(1000, math.nan), 10), np.append(np.arange(0, 1000, 100), 999)
-    )
+    np.testing.assert_array_equal(extremes(steps, np.full(1000, math.nan), 10), np.append(np.arange(0, 1000, 100), 999))
     assert len(extremes(np.zeros(0, dtype=np.int64), np.zeros(0), 10)) == 0
 
 

@@ -64,9 +64,7 @@ def test_a_density_that_several_readings_share_is_stored_once(writer):
         assert run.readings[2]["density"] == run.densities[0]
 
 
-@pytest.mark.parametrize(
-    "value", [torch.tensor(0.5, requires_grad=True), np.float32(0.5), np.array(0.5), 0.5]
-)
+@pytest.mark.parametrize("value", [torch.tensor(0.5, requires_grad=True), np.float32(0.5), np.array(0.5), 0.5])
 def test_a_loss_may_be_a_tensor_an_array_or_a_number(writer, value):
     writer.scalar("loss", 0, value)
     writer.close()

@@ -20,8 +20,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.qkv(self.norm1(x)).chunk(3, -1)
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(self.norm1(x)).chunk(3, -1)
         )
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + self.proj(mixed.transpose(1, 2).flatten(2))

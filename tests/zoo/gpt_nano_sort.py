@@ -17,9 +17,7 @@ class Attention(nn.Module):
         self.c_attn, self.c_proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (
-            part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in self.c_attn(x).chunk(3, -1)
-        )
+        query, key, value = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in self.c_attn(x).chunk(3, -1))
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self.c_proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 

@@ -35,8 +35,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         query, key, value = (
-            part.unflatten(-1, (-1, WIDTH // HEADS)).transpose(1, 2)
-            for part in (self.wq(x), self.wk(x), self.wv(x))
+            part.unflatten(-1, (-1, WIDTH // HEADS)).transpose(1, 2) for part in (self.wq(x), self.wk(x), self.wv(x))
         )
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         key, value = (part.repeat_interleave(HEADS // KV_HEADS, 1) for part in (key, value))

@@ -43,9 +43,7 @@ class Tokenizer:
 
     def decode(self, tokens: list[int]) -> str:
         """The text after the beginning-of-story token."""
-        return (
-            b"".join(self._bytes_of(token) for token in tokens[1:]).decode(errors="replace").removeprefix(" ")
-        )
+        return b"".join(self._bytes_of(token) for token in tokens[1:]).decode(errors="replace").removeprefix(" ")
 
     def _bytes_of(self, token: int) -> bytes:
         byte = token - _FIRST_BYTE

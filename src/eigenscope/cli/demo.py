@@ -90,7 +90,7 @@ def _monitor(chosen: Scenario, options: argparse.Namespace) -> Monitor:
         **chosen.settings,
     )
     if monitor.run_path is None:  # what a training script would survive, someone at a terminal wants to know
-        raise InputError(monitor.history[-1].message)
+        raise InputError(list(monitor.history)[-1].message)
     return monitor
 
 
@@ -135,7 +135,7 @@ def train(chosen: Scenario, monitor: Monitor, steps: int, seed: int) -> float:
             if reading is not None:
                 words = f"loss {reading.loss:.3g}  λmax {reading.lambda_max.value:.3g}  {reading.verdict}"
                 bar.update(task, description=words)
-            for alert in monitor.history[told:]:
+            for alert in list(monitor.history)[told:]:
                 print_alert(out, alert)
             told = len(monitor.history)
             bar.advance(task)

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eigenscope.curvature import MATRICES, Settings, curvature
 from eigenscope.diagnostics.reading import CurvatureReading
 from eigenscope.errors import EigenscopeError, InputError
+from eigenscope.look import curvature
 from eigenscope.operators.loss_operator import METHODS
 from eigenscope.reports.terminal import console, print_reading, progress_bar
+from eigenscope.settings import MATRICES, Settings
 
 EPILOG = """examples:
   eigenscope measure examples/measure_me.py:factory

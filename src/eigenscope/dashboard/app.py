@@ -16,9 +16,7 @@ from eigenscope.dashboard.table import RunTable
 from eigenscope.errors import InputError
 
 
-def create_app(
-    runs: str | os.PathLike[str], token: str, allowed_hosts: Collection[str] = LOOPBACK_HOSTS
-) -> ASGIApp:
+def create_app(runs: str | os.PathLike[str], token: str, allowed_hosts: Collection[str] = LOOPBACK_HOSTS) -> ASGIApp:
     """The dashboard over `runs`, a run file or a folder of them.
 
     `token` is asked of every request that changes state; `allowed_hosts` are the names, without port, under

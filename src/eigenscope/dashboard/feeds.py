@@ -12,9 +12,7 @@ from eigenscope.runs.tail import Changes, Tail
 Message = dict[str, Any]
 
 POLL_SECONDS = 0.04  # between two looks at a run
-LIST_SECONDS = (
-    1.0  # between two looks for new runs, at the clock of a silent run, and for a file that is gone
-)
+LIST_SECONDS = 1.0  # between two looks for new runs, at the clock of a silent run, and for a file that is gone
 
 
 class Feed(Protocol):

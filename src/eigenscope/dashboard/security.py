@@ -71,9 +71,7 @@ class Security:
             return "a request without an Origin can't change anything or listen"
         if origin is not None and not _same_origin(origin, host):
             return f"origin {origin!r} is not this page"
-        if changes and not secrets.compare_digest(
-            headers.get(TOKEN_HEADER, "").encode(), self.token.encode()
-        ):
+        if changes and not secrets.compare_digest(headers.get(TOKEN_HEADER, "").encode(), self.token.encode()):
             return f"the header {TOKEN_HEADER} is missing or wrong: open the address that the program printed"
         return None
 

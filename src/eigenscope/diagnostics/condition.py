@@ -26,9 +26,9 @@ def condition_number(lambda_max: Estimate, lambda_min: Estimate, status: str) ->
         return Estimate(None, reason="indefinite: there is negative curvature, so κ is not defined")
     if status == "singular" or not lambda_max.value or not lambda_min.value:
         return Estimate(None, reason="singular: λmin can't be told from 0, so κ has no upper bound")
-    relative = sum((e.error or 0.0) / abs(e.value or 1.0) for e in (lambda_max, lambda_min))
     kappa = lambda_max.value / lambda_min.value
-    return Estimate(kappa, error=kappa * relative)
+    worst = (lambda_max.value + (lambda_max.error or 0.0)) / (lambda_min.value - (lambda_min.error or 0.0))
+    return Estimate(kappa, error=worst - kappa)
 
 
 def iterations_to_halve(kappa: Estimate) -> Estimate:
@@ -48,8 +48,8 @@ def iterations_to_halve(kappa: Estimate) -> Estimate:
 
 def condition_mean(lambda_max: Estimate, mean_absolute: Estimate) -> Estimate:
     """λmax ÷ mean |λ|: how far the steepest direction stands out; means something when κ does not."""
-    if not mean_absolute.value or lambda_max.value is None:
-        return Estimate(None, reason="the spectrum is zero or has not been measured")
+    if not mean_absolute.value or lambda_max.value is None or lambda_max.value <= 0:
+        return Estimate(None, reason="λmax is not positive, or the spectrum has not been measured")
     ratio = lambda_max.value / mean_absolute.value
     spread = abs(ratio) * (mean_absolute.standard_error or 0.0) / mean_absolute.value
     return Estimate(ratio, standard_error=spread)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Definition:
+    """A published name: its label in the panel, what it is, its unit and where it comes from."""
+
     label: str
     definition: str
     unit: str
@@ -96,8 +98,8 @@ DEFINITIONS: dict[str, Definition] = {
     "verdict": Definition(
         "verdict",
         "saddle: the gradient vanishes and negative curvature is certified. minimum: it vanishes and nothing curves "
-        "down. plateau: it vanishes and most directions are flat. not converged: the gradient still promises more "
-        "than 0.1 % of the loss in one step. unresolved: λmin is not known well enough.",
+        "down. plateau: it vanishes and most directions are flat. not converged: the best step along the gradient, by "
+        "the quadratic model, promises more than 0.1 % of the loss. unresolved: λmin is not known well enough.",
         "",
         "second-derivative test; Dauphin et al. 2014",
     ),
@@ -118,7 +120,7 @@ DEFINITIONS: dict[str, Definition] = {
         "spectral density",
         "How many eigenvalues lie where, by stochastic Lanczos quadrature, on a signed asinh axis; outliers are single "
         "converged eigenvalues.",
-        "eigenvalues / asinh(λ/τ)",
+        "eigenvalues / asinh(λ / 10⁻³ε)",
         _SLQ,
     ),
     "stability_ratio": Definition(
@@ -138,18 +140,14 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "gradient_norm": Definition("‖g‖, gradient norm", "The length of the mean gradient over the probe.", "", ""),
     "num_matvecs": Definition("products", "Products of the Hessian with a vector in this check.", "products", ""),
-    "cost_in_gradients": Definition(
-        "cost", "The time of the check, in gradients of the whole probe.", "gradients", ""
-    ),
+    "cost_in_gradients": Definition("cost", "The time of the check, in gradients of the whole probe.", "gradients", ""),
     "probe_samples": Definition(
         "probe samples",
         "How much fixed data the loss is looked at through: the largest error of all, if it is small.",
         "samples",
         "",
     ),
-    "measuring_share": Definition(
-        "measuring", "The share of the run's time that measuring has taken so far.", "", ""
-    ),
+    "measuring_share": Definition("measuring", "The share of the run's time that measuring has taken so far.", "", ""),
     "matrix": Definition(
         "matrix",
         "hessian: the second derivatives of the mean loss. gauss_newton: the same with the network linearized.",
@@ -158,20 +156,22 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "spectrum_step": Definition(
         "spectrum of step",
-        "The step of the last cold check: trace, density and the estimated count come from it.",
+        "The step of the last cold check: trace, density, λmax / mean |λ| and the estimated count come from it.",
         "",
         "",
     ),
     "self_check": Definition(
         "self-check",
-        "Once a run, before the numbers are believed: the asymmetry of the products, and how far they lie from a finite "
-        "difference of the gradient, each relative to the largest eigenvalue.",
+        "Once a run, before the numbers are believed: the asymmetry of the products, and how far they lie from a "
+        "finite difference of the gradient, each relative to the largest eigenvalue.",
         "",
         "",
     ),
     "dropped": Definition("dropped", "Records that could not be written: disk full, or no right to write.", "", ""),
     "method": Definition(
-        "method", "How products are made: double backward with the graph kept or recomputed, or finite differences.",
-        "", "Pearlmutter 1994",
+        "method",
+        "How products are made: double backward with the graph kept or recomputed, or finite differences.",
+        "",
+        "Pearlmutter 1994",
     ),
 }

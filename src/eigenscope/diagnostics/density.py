@@ -56,11 +56,18 @@ def spectrum_of(krylov: Krylov, trace: TraceEstimate, step: int) -> Spectrum:
     )
 
 
-def count_estimate(spectrum: Spectrum | None, floor: float) -> CountEstimate:
-    """How many eigenvalues lie below −`floor`, and whether half the steps say the same."""
+def count_estimate(spectrum: Spectrum | None, floor: float, definite: bool = False) -> CountEstimate:
+    """How many eigenvalues lie below −`floor`, and whether half the steps say the same.
+
+    Exact where the matrix is proven `definite`, or all of its eigenvalues are known.
+    """
+    if definite:
+        return CountEstimate(0.0, 0.0, resolved=True)
     if spectrum is None:
         return CountEstimate(None, reason="measured in cold checks")
     value, spread = spectrum.measure.count_below(-floor)
+    if not len(spectrum.measure.nodes):
+        return CountEstimate(value, 0.0, resolved=True)
     other, other_spread = spectrum.half.count_below(-floor)
     sharp = spread <= 0.2 * max(value, 5.0)
     agree = abs(value - other) <= 2 * float(np.hypot(spread, other_spread))

@@ -33,10 +33,11 @@ class Extremes:
 def extremes(krylov: Krylov, sampling: tuple[float | None, float | None] = (None, None), top: int = 10) -> Extremes:
     """Read both ends off a Krylov run; `sampling` holds the sampling errors of λmin and λmax.
 
-    Each error is the Ritz residual plus the measured noise of the product.
+    Each error is the Ritz residual plus the measured noise of the product and the rounding of the arithmetic.
     """
     pairs = krylov.ritz()
-    values, errors = pairs.values, pairs.residuals + krylov.noise
+    rounding = np.finfo(np.float64).eps * len(pairs.values) * pairs.spectral_radius
+    values, errors = pairs.values, pairs.residuals + krylov.noise + rounding
     lambda_min = Estimate(float(values[0]), error=float(errors[0]), sampling_error=sampling[0])
     lambda_max = Estimate(float(values[-1]), error=float(errors[-1]), sampling_error=sampling[1])
     outer = float(max(errors[0], errors[-1]))

@@ -27,7 +27,7 @@ class Density:
     """The spectral density on a signed asinh axis, and the eigenvalues that stand out of it."""
 
     grid: NDArray[np.float64]  # eigenvalues, ascending
-    values: NDArray[np.float64]  # eigenvalues per unit of asinh(λ/τ)
+    values: NDArray[np.float64]  # eigenvalues per unit of asinh(λ / 10⁻³ε)
     outliers: tuple[Estimate, ...]  # converged, one eigenvalue each
     bulk: tuple[float, float]  # where the rest lies
     step: int

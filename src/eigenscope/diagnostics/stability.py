@@ -37,14 +37,18 @@ def stability_edge(optimizer: torch.optim.Optimizer | None, parameters: Sequence
     if rule is None:
         return Edge(name, reason=f"no stability threshold is known for {name}")
     found: dict[int, float | Tensor] = {}
+    stateless, loudest = 0, _loudest(optimizer)
     for group in optimizer.param_groups:
         if group.get("maximize"):
             return Edge(name, reason="the optimizer maximizes: its threshold would be on −λmin")
         for p in group["params"]:
-            scale = rule(group, optimizer.state.get(p, {}))
-            if scale is None:
-                return Edge(name, reason=f"{name} has no state before its first step: measured again after it")
-            found[id(p)] = scale
+            scale = rule(group, optimizer.state.get(p, {}), loudest)
+            stateless += scale is None
+            found[id(p)] = 0.0 if scale is None else scale  # a frozen or unused parameter never gets a state
+    if not any(id(p) in found for p in parameters):
+        return Edge(name, reason=f"this {name} holds none of the model's parameters")
+    if stateless == len(found):
+        return Edge(name, reason=f"{name} has no state before its first step: measured again after it")
     values = [found.get(id(p), 0.0) for p in parameters]
     plain = {v for v in values if not isinstance(v, Tensor)}
     if len(plain) == 1 and not any(isinstance(v, Tensor) for v in values):
@@ -58,7 +62,7 @@ def stability_edge(optimizer: torch.optim.Optimizer | None, parameters: Sequence
     return Edge(name, scales=torch.cat(parts))
 
 
-def _sgd(group: Mapping[str, Any], _state: Mapping[str, Any]) -> float:
+def _sgd(group: Mapping[str, Any], _state: Mapping[str, Any], _loudest: float) -> float:
     rate, beta = float(group["lr"]), float(group.get("momentum", 0.0))
     if beta == 0.0:
         return rate / 2
@@ -67,37 +71,44 @@ def _sgd(group: Mapping[str, Any], _state: Mapping[str, Any]) -> float:
     return rate * (1 - float(group.get("dampening", 0.0))) / (2 + 2 * beta)
 
 
-def _adam(group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor | None:
+def _adam(group: Mapping[str, Any], state: Mapping[str, Any], loudest: float) -> Tensor | None:
     """η(1 − β₁)/(2 + 2β₁) · P⁻¹ by entry, P = (1 − β₁ᵗ)(√(v/(1 − β₂ᵗ)) + ϵ); 0 for entries without gradient."""
     square: Tensor | None = state.get("max_exp_avg_sq", state.get("exp_avg_sq"))
     if square is None:
         return None
     beta1, beta2 = (float(b) for b in group["betas"])
-    steps = float(state["step"])
+    steps = max(float(state["step"]), 1.0)
     bias1, bias2 = 1 - beta1**steps, 1 - beta2**steps
     rate: float = float(group["lr"]) * (1 - beta1) / (2 + 2 * beta1) / bias1
-    return rate * _inverse_root(square / bias2, group)
+    return rate * _inverse_root(square / bias2, group, loudest)
 
 
-def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor | None:
+def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any], loudest: float) -> Tensor | None:
     square = state.get("square_avg")
     if square is None:
         return None
     if group.get("centered"):
         square = square - state["grad_avg"] ** 2
     beta = float(group.get("momentum", 0.0))
-    return float(group["lr"]) / (2 + 2 * beta) * _inverse_root(square, group)
+    return float(group["lr"]) / (2 + 2 * beta) * _inverse_root(square, group, loudest)
 
 
-def _inverse_root(square: Tensor, group: Mapping[str, Any]) -> Tensor:
-    """1/(√v + ϵ), and 0 where √v ≤ 10 ϵ: there the optimizer has seen rounding noise, never a gradient.
+def _loudest(optimizer: torch.optim.Optimizer) -> float:
+    """The largest √v of all parameters."""
+    squares = [s.get("exp_avg_sq", s.get("square_avg")) for s in optimizer.state.values()]
+    return max((float(square.max()) ** 0.5 for square in squares if square is not None), default=0.0)
+
+
+def _inverse_root(square: Tensor, group: Mapping[str, Any], loudest: float) -> Tensor:
+    """1/(√v + ϵ), and 0 where √v is of ϵ's size and under 10⁻⁵ of the largest there is: rounding, never a gradient.
 
     A bias in front of a batch norm is such a parameter: training can't feel it, but in evaluation mode it has a
     curvature, and dividing that by ϵ would claim instability where nothing moves.
     """
     epsilon = float(group["eps"])
     root = square.to(accumulation_dtype(square.device)).clamp(min=0).sqrt()
-    return torch.where(root > 10 * epsilon, 1 / (root + epsilon), torch.zeros_like(root))
+    felt = (root > 10 * epsilon) | (root > 1e-5 * loudest)
+    return torch.where(felt, 1 / (root + epsilon), torch.zeros_like(root))
 
 
 _RULES = {"SGD": _sgd, "Adam": _adam, "AdamW": _adam, "RMSprop": _rmsprop}

@@ -29,7 +29,8 @@ class Alert:
         return asdict(self)
 
     def __str__(self) -> str:
-        return f"step {self.step}: {self.level.upper()} {self.message}: {self.action}: {self.reason}"
+        advice = f" → {self.action} ({self.reason})" if self.action else ""
+        return f"step {self.step}, {self.level}: {self.message}{advice}"
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,9 @@ def _edge_reason(reading: CurvatureReading) -> str:
 
 def _kappa_reason(reading: CurvatureReading) -> str:
     return (
-        f"gradient descent zig-zags across the canyon and needs about {_figure(reading.iterations_to_halve.value)} steps "
-        "to halve the distance; Adam, or inputs scaled to unit variance, see a rounder landscape"
+        "gradient descent zig-zags across the canyon and needs about "
+        f"{_figure(reading.iterations_to_halve.value)} steps to halve the distance; Adam, or inputs scaled to unit "
+        "variance, see a rounder landscape"
     )
 
 
@@ -103,25 +105,35 @@ RULES: dict[str, Rule] = {
             "stretched",
             "condition",
             "condition_mean",
-            lambda r: r.condition_mean.value if r.condition_status != "definite" else None,
+            # Where κ is not defined; an adaptive optimizer does already what would be advised.
+            lambda r: (
+                r.condition_mean.value if r.condition_status != "definite" and r.optimizer in ("SGD", "none") else None
+            ),
             lambda r: f"the steepest direction is {_figure(r.condition_mean.value)} times the average one",
             "PRECONDITION",
-            lambda r: "one step size can't serve directions so unlike: Adam, normalization layers, or inputs scaled to "
-            "unit variance even them out",
+            lambda r: (
+                "one step size can't serve directions so unlike: Adam, normalization layers, or inputs scaled to "
+                "unit variance even them out"
+            ),
         ),
         Rule(
             "saddle",
             "saddle",
             "verdict",
             lambda r: float(r.verdict == "saddle"),
-            lambda r: f"at a saddle: {r.negative_count_certified} certified negative eigenvalues, gradient norm "
-            f"{r.gradient_norm:.1g}",
+            lambda r: (
+                f"at a saddle: {r.negative_count_certified} certified negative eigenvalues, gradient norm "
+                f"{r.gradient_norm:.1g}"
+            ),
             "PAUSE & PERTURB",
             _escape_reason,
             checks_to_clear=2,
         ),
     )
 }
+
+
+_CHECKS_UNKNOWN = 3  # checks in a row in which a number could not be told, before its alert ends
 
 
 class AlertBook:
@@ -147,7 +159,8 @@ class AlertBook:
             return None
         if level == "ok":
             self._quiet[rule.name] = self._quiet.get(rule.name, 0) + 1
-            return self.clear(rule.name, reading.step) if self._quiet[rule.name] >= rule.checks_to_clear else None
+            enough = _CHECKS_UNKNOWN if value is None else rule.checks_to_clear
+            return self.clear(rule.name, reading.step) if self._quiet[rule.name] >= enough else None
         return self.raise_(
             Alert(
                 rule.name, level, reading.step, rule.panel, rule.metric, value,
@@ -178,6 +191,25 @@ class AlertBook:
         return max(self.active.values(), key=lambda a: (LEVELS.index(a.level), a.step), default=None)
 
 
-def system_alert(rule: str, step: int, level: str, message: str, action: str, reason: str) -> Alert:
-    """An alert about the instrument or the run itself."""
+def diverged(step: int, loss: float) -> Alert:
+    """The training loss is not finite."""
+    reason = "no step leads back from here: restart from the last good checkpoint with a smaller step size"
+    return _system("diverged", step, "critical", f"the training loss is {loss}", "STOP & GO BACK", reason)
+
+
+def check_failed(step: int, why: str) -> Alert:
+    """A check could not be made."""
+    message = f"the check at step {step} failed: {why}"
+    reason = "training goes on; the next check tries again, after a while if several fail in a row"
+    return _system("measurement_failed", step, "warning", message, "LOOK AT THE PROBE", reason)
+
+
+def not_recorded(step: int, problem: str, dropped: int) -> Alert:
+    """The run file can't be written."""
+    message = f"{problem} ({dropped:,} records dropped so far)" if dropped else problem
+    reason = "training and measuring go on; what can't be written is counted and lost"
+    return _system("run_file", step, "warning", message, "CHECK THE RUN'S DISK", reason)
+
+
+def _system(rule: str, step: int, level: str, message: str, action: str, reason: str) -> Alert:
     return Alert(rule, level, step, "system", rule, None, None, message, action, reason)

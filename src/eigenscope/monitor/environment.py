@@ -23,11 +23,13 @@ def environment(device: torch.device) -> dict[str, object]:
 
 
 def describe_model(model: nn.Module) -> str:
+    """Class and size."""
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return f"{type(model).__name__} ({count:,} trainable parameters)"
 
 
 def describe_optimizer(optimizer: torch.optim.Optimizer | None) -> str | None:
+    """Class and the settings of its first group that are not zero."""
     if optimizer is None:
         return None
     group = optimizer.param_groups[0]

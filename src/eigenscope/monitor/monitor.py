@@ -6,27 +6,30 @@ import logging
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from eigenscope.curvature import Memory, Settings, look
 from eigenscope.diagnostics.reading import CurvatureReading
 from eigenscope.errors import EigenscopeError, InputError
-from eigenscope.monitor.alerts import Alert, AlertBook, system_alert
+from eigenscope.look import look
+from eigenscope.monitor.alerts import Alert, AlertBook, check_failed, diverged, not_recorded
 from eigenscope.monitor.environment import describe_model, describe_optimizer, environment
 from eigenscope.monitor.recording import Recorder
 from eigenscope.monitor.rules import load_rules
 from eigenscope.monitor.schedule import Schedule
 from eigenscope.operators import Probe
 from eigenscope.operators.probe import BatchWeight, LossFunction, as_batches
+from eigenscope.settings import Memory, Settings
 
 log = logging.getLogger("eigenscope")
 _COLD_EVERY = 8  # a warm start can miss an eigenvalue that has risen elsewhere: now and then a check starts afresh
-_GIVE_UP_AFTER = 5  # failed checks in a row
+_HISTORY = 1000  # alerts kept in memory; the run file has them all
 _FIRST_CHECK_SECONDS = 0.1  # what a first check takes on the smallest model, for the Python in it
 
 
@@ -59,7 +62,7 @@ class Monitor:
     config
         Anything to be stored with the run (JSON).
     **settings
-        Fields of `eigenscope.curvature.Settings`.
+        Fields of `eigenscope.Settings`.
     """
 
     def __init__(
@@ -89,11 +92,11 @@ class Monitor:
         self.model, self.loss_fn, self.optimizer = model, loss_fn, optimizer
         self.batches, self.batch_weight = as_batches(probe), batch_weight
         self.alerts = AlertBook(load_rules(rules))
-        self.history: list[Alert] = []
+        self.history: deque[Alert] = deque(maxlen=_HISTORY)
         self.reading: CurvatureReading | None = None
         self.step_count = 0
         self._memory, self._failures, self._closed = Memory(), 0, False
-        self._group = optimizer.param_groups[0] if optimizer else None
+        self._pending: Tensor | None = None
         first = self._probe()  # bad input is told here, before training starts
         about = {
             "model": describe_model(model),
@@ -107,7 +110,7 @@ class Monitor:
         self._record = self._recorder.scalar
         self._schedule = Schedule(budget, every, clock)
         if self._recorder.problem:
-            self._run_problem(self._recorder.problem)
+            self._tell(self.alerts.raise_(not_recorded(0, self._recorder.problem, 0)))
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -119,25 +122,31 @@ class Monitor:
             self.step_count = step = self.step_count + 1
             if loss is not None:
                 self._note_loss(step, loss)
-            if self._group is not None:
-                self._record("learning_rate", step, self._group["lr"])
-            if not self._schedule.due(step):
-                return None
+            if self.optimizer is not None:
+                self._note_rate(step, self.optimizer.param_groups[0]["lr"])
+            return self._measure(None) if self._schedule.due(step) else None
         except Exception as error:  # the loop goes on whatever happens here
-            self._failed(error)
+            self._contain(error)
             return None
-        return self.measure(cold=None)
 
     def measure(self, *, cold: bool | None = True) -> CurvatureReading | None:
         """Measure now, due or not; None if that failed (an alert says why). `cold=None` lets the schedule choose."""
         if self._closed:
             return None
+        try:
+            return self._measure(cold)
+        except Exception as error:
+            self._contain(error)
+            return None
+
+    def _measure(self, cold: bool | None) -> CurvatureReading | None:
         start = self._now()
         kind = self._kind() if cold is None else ("cold" if cold else "warm")
+        if not self._schedule.prices and cold is None and self._schedule.every is None:
+            self._estimate_price(start)
+            return None
         try:
-            if not self._schedule.prices and cold is None and self._schedule.every is None:
-                self._estimate_price(start)
-                return None
+            self._check_pending_loss()
             reading = look(
                 self._probe(),
                 self.settings,
@@ -146,13 +155,14 @@ class Monitor:
                 step=self.step_count,
                 cold=kind == "cold",
             )
-        except Exception as error:  # out of memory, a model that changed, a bug of ours: training goes on
-            self._failed(error)
-            self._schedule.spend(kind, self._now() - start, self._kind())
-            return None
-        self._succeeded(reading)
+            self._failures = 0
+        except Exception:  # out of memory, a model that changed, a bug of ours: training goes on
+            self._failures += 1
+            patience = float(2 ** min(self._failures, 6))
+            self._schedule.spend(kind, self._now() - start, self._kind(), patience)
+            raise
         self._schedule.spend(kind, self._now() - start, self._kind())
-        self._recorder.reading(reading, self._schedule.share)
+        self._take(reading)
         return reading
 
     def _kind(self) -> str:
@@ -170,23 +180,29 @@ class Monitor:
     def _note_loss(self, step: int, loss: Tensor | float) -> None:
         if isinstance(loss, Tensor):
             if loss.device.type != "cpu":  # reading it here would wait for the device: the writer's thread does
-                self._record("loss", step, loss)
+                self._pending = loss.detach()
+                self._record("loss", step, self._pending)
                 return
             loss = loss.item()
         self._record("loss", step, loss)
+        self._judge_loss(step, loss)
+
+    def _check_pending_loss(self) -> None:
+        """A loss on a device is judged when a check waits for the device anyway."""
+        if self._pending is not None:
+            self._judge_loss(self.step_count, float(self._pending))
+
+    def _judge_loss(self, step: int, loss: float) -> None:
         if not math.isfinite(loss):
-            self._tell(
-                self.alerts.raise_(
-                    system_alert(
-                        "diverged",
-                        step,
-                        "critical",
-                        f"the training loss is {loss}",
-                        "STOP & GO BACK",
-                        "no step leads back from here: restart from the last good checkpoint with a smaller step size",
-                    )
-                )
-            )
+            if self.alerts.limits["diverged"].enabled:
+                self._tell(self.alerts.raise_(diverged(step, loss)))
+        elif "diverged" in self.alerts.active:
+            self._tell(self.alerts.clear("diverged", step))
+
+    def _note_rate(self, step: int, rate: Tensor | float) -> None:
+        if isinstance(rate, Tensor):  # a scheduler may change it in place before it is written
+            rate = float(rate) if rate.device.type == "cpu" else rate.detach().clone()
+        self._record("learning_rate", step, rate)
 
     def _estimate_price(self, start: float) -> None:
         """Before the first check: what will it cost? From one gradient, so that the budget holds from the start."""
@@ -206,50 +222,23 @@ class Monitor:
 
     # -- what came of it ------------------------------------------------------------------------------------------
 
-    def _succeeded(self, reading: CurvatureReading) -> None:
+    def _take(self, reading: CurvatureReading) -> None:
         self.reading = reading
-        self._failures = 0
         self._tell(self.alerts.clear("measurement_failed", self.step_count))
         for alert in self.alerts.update(reading):
             self._tell(alert)
         if self._recorder.problem:
-            self._run_problem(self._recorder.problem)
+            self._tell(self.alerts.raise_(not_recorded(self.step_count, self._recorder.problem, self.dropped)))
         else:
             self._tell(self.alerts.clear("run_file", self.step_count))
+        self._recorder.reading(reading, self._schedule.share)
 
-    def _failed(self, error: Exception) -> None:
-        self._failures += 1
-        lines = str(error).strip().splitlines() or [""]
-        what = lines[0] if isinstance(error, EigenscopeError) else f"{type(error).__name__}: {lines[0]}"
-        log.debug("a check failed", exc_info=error)
-        self._tell(
-            self.alerts.raise_(
-                system_alert(
-                    "measurement_failed",
-                    self.step_count,
-                    "warning",
-                    f"the check at step {self.step_count} failed: {what[:300]}",
-                    "LOOK AT THE PROBE",
-                    "training goes on; the next check tries again",
-                )
-            )
-        )
-        if self._failures >= _GIVE_UP_AFTER and self._schedule.every is None:
-            self._schedule.budget /= 2  # what keeps failing is tried ever less often
-
-    def _run_problem(self, problem: str) -> None:
-        self._tell(
-            self.alerts.raise_(
-                system_alert(
-                    "run_file",
-                    self.step_count,
-                    "warning",
-                    f"{problem} ({self.dropped:,} records dropped so far)",
-                    "MAKE ROOM ON THE DISK",
-                    "training and measuring go on; what can't be written is counted and lost",
-                )
-            )
-        )
+    def _contain(self, error: Exception) -> None:
+        """Turn what went wrong into an alert; whatever that throws in turn ends here too."""
+        with suppress(Exception):
+            lines = str(error).strip().splitlines() or [""]
+            what = lines[0] if isinstance(error, EigenscopeError) else f"{type(error).__name__}: {lines[0]}"
+            self._tell(self.alerts.raise_(check_failed(self.step_count, what[:300])))
 
     def _tell(self, alert: Alert | None) -> None:
         if alert is None:
@@ -257,7 +246,8 @@ class Monitor:
         self.history.append(alert)
         self._recorder.alert(alert)
         if alert.level != "ok":
-            log.warning("%s", alert)
+            with suppress(Exception):  # a logging handler of the user's may raise
+                log.warning("%s", alert)
 
     # -- the state ------------------------------------------------------------------------------------------------
 
@@ -279,6 +269,11 @@ class Monitor:
     def close(self, status: str = "finished") -> None:
         """Write what is left; later calls do nothing."""
         if not self._closed:
+            if self.reading is None and self.step_count and not self._failures:
+                log.warning(
+                    "no check fitted into %g %% of this run's time: use every=N, a larger budget, or measure()",
+                    100 * self._schedule.budget,
+                )
             self._closed = True
             self._recorder.close(status)
 

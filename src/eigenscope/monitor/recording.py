@@ -18,7 +18,7 @@ _METRICS = (
     "iterations_to_halve", "negative_count_certified", "negative_count_estimate", "negative_share", "trace",
     "stability_ratio", "sharpness_score", "gradient_norm", "num_matvecs", "cost_in_gradients",
 )  # fmt: skip
-_OF_SPECTRUM = {"trace", "negative_count_estimate"}  # written only where they were measured afresh
+_OF_SPECTRUM = {"trace", "negative_count_estimate", "condition_mean"}  # written only where they were measured afresh
 
 
 class Recorder:

@@ -26,13 +26,17 @@ class Schedule:
             return step % self.every == 0
         return self.clock() >= self.next_time
 
-    def spend(self, kind: str, seconds: float, next_kind: str) -> None:
-        """A check of `kind` took `seconds`; work out when the next one, of `next_kind`, is paid for."""
+    def spend(self, kind: str, seconds: float, next_kind: str, patience: float = 1.0) -> None:
+        """A check of `kind` took `seconds`; work out when the next one, of `next_kind`, is paid for.
+
+        `patience` times as long is waited: what keeps failing is tried ever less often.
+        """
         self.measured += seconds
         self.prices[kind] = seconds
         if self.every is None:
             price = self.prices.get(next_kind, max(self.prices.values()))
-            self.next_time = self.start + self.measured + (self.measured + _MARGIN * price) / self.budget
+            earned = self.measured + patience * _MARGIN * price
+            self.next_time = self.start + self.measured + earned / self.budget
 
     @property
     def share(self) -> float:

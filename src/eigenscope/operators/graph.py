@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -60,7 +62,21 @@ def available_memory(device: torch.device) -> int:
     """Bytes that could be taken on `device` now."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return 4 << 30  # no word from the system: what any machine that trains has
+    return min([*_system_memory(), *_container_memory()], default=4 << 30)  # by default what any machine has
+
+
+def _system_memory() -> Iterator[int]:
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        yield from (1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        return
+    with suppress(OSError, ValueError, AttributeError):
+        yield os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _container_memory() -> Iterator[int]:
+    """What a container leaves: its limit is not the machine's."""
+    folder = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        limit, used = ((folder / name).read_text() for name in ("memory.max", "memory.current"))
+        yield max(int(limit) - int(used), 0)

@@ -82,11 +82,11 @@ def random_streams(devices: Sequence[torch.device] = ()) -> Iterator[None]:
 def _modes(model: nn.Module, train_mode: bool) -> Iterator[None]:
     before = [(module, module.training) for module in model.modules()]
     try:
-        if not train_mode:
-            model.eval()
+        for module, _ in before:  # not `.eval()`: a user's override may merge adapters into the weights
+            module.training = module.training and train_mode
         yield
     finally:
-        for module, training in before:  # not `.train()`: a user's override may freeze parts of the model
+        for module, training in before:
             module.training = training
 
 

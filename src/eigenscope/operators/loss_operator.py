@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from eigenscope.errors import InputError, MeasurementError
 from eigenscope.operators.base import Operator
@@ -104,7 +106,8 @@ class LossOperator(Operator):
                 graph = self._graph(0)
                 if cut_off(graph.outputs):  # its part would be missing from the product, without a word
                     raise NotImplementedError("an operation is once_differentiable")
-                self._batch_product(graph, self.probe.leaves)
+                with _modules_that_run() as called:
+                    self._batch_product(graph, self.probe.leaves)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, NotImplementedError) as error:
@@ -113,7 +116,11 @@ class LossOperator(Operator):
                 raise MeasurementError(f"{why}; method='finite_difference' needs none") from error
             self.notes.append(f"finite differences, for {why}")
             return self._differences_allowed()
-        self.graph_bytes = int(graph_bytes([graph.loss, *graph.outputs], self.probe.leaves) / self.probe.weights[0])
+        size = graph_bytes([graph.loss, *graph.outputs], self.probe.leaves)
+        self.graph_bytes = int(size / max(self.probe.weights[0], 1e-9))
+        if called:  # a product runs them again, and must find the model isolated
+            self.notes.append("activation checkpointing: each product runs the model again")
+            return RECOMPUTED
         if method != "auto":
             return method
         if self.graph_bytes <= self.memory_limit / 2:
@@ -137,7 +144,7 @@ class LossOperator(Operator):
         self._plain(0)  # the first pass warms caches and is not timed
         start = self._now()
         self._plain(0)
-        return (self._now() - start) / self.probe.weights[0]
+        return (self._now() - start) / max(self.probe.weights[0], 1e-9)
 
     def _now(self) -> float:
         if self.space.device.type == "cuda":
@@ -198,6 +205,17 @@ class LossOperator(Operator):
     @abstractmethod
     def _batch_product(self, graph: Graph, pieces: Sequence[Tensor]) -> list[Tensor | None]:
         """The product of one batch's matrix with a vector in pieces."""
+
+
+@contextmanager
+def _modules_that_run() -> Iterator[list[str]]:
+    """The classes of the modules whose forward pass is run within."""
+    called: list[str] = []
+    handle = register_module_forward_pre_hook(lambda module, _inputs: called.append(type(module).__name__))
+    try:
+        yield called
+    finally:
+        handle.remove()
 
 
 def weighted_standard_error(values: Sequence[float], weights: Sequence[float]) -> float | None:

@@ -20,14 +20,21 @@ LossFunction = Callable[[Any, Any], Tensor]
 BatchWeight = Callable[[Any], float]
 
 
-def as_batches(batches: Any) -> list[Any]:
+class Batches(list[Any]):
+    """A list that is known to be a sequence of batches."""
+
+
+def as_batches(batches: Any) -> Batches:
     """One batch or a fixed sequence of them, as a list.
 
     A tensor, a mapping, a tuple of tensors, or a list or tuple of unlike things (inputs and labels) is one batch;
-    a list of alike things (tuples, mappings, tensors of one type and width), or a data loader, is a sequence.
+    a list of alike things (tuples, mappings, tensors of one type and width, token tensors of any length), or a data
+    loader, is a sequence.
     """
+    if isinstance(batches, Batches):
+        return batches
     if isinstance(batches, Tensor | Mapping):
-        return [batches]
+        return Batches([batches])
     if not isinstance(batches, Iterable) or not isinstance(batches, Sized):
         raise InputError(
             f"the probe is a {type(batches).__name__}: pass one batch or a list of batches "
@@ -37,10 +44,15 @@ def as_batches(batches: Any) -> list[Any]:
         items = list(batches)
     if not items:
         raise InputError("the probe is empty: pass at least one batch")
-    kinds = {(i.dtype, i.shape[1:]) if isinstance(i, Tensor) else type(i) for i in items}
     tuple_of_tensors = isinstance(batches, tuple) and all(isinstance(i, Tensor) for i in items)
-    one_batch = tuple_of_tensors or (isinstance(batches, Sequence) and len(kinds) > 1)
-    return [batches] if one_batch else items
+    one_batch = tuple_of_tensors or (isinstance(batches, Sequence) and len({_kind(i) for i in items}) > 1)
+    return Batches([batches] if one_batch else items)
+
+
+def _kind(item: Any) -> object:
+    if not isinstance(item, Tensor):
+        return type(item)
+    return item.dtype, item.shape[1:] if item.is_floating_point() else item.ndim
 
 
 def batch_size(batch: Any) -> float:

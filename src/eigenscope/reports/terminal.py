@@ -115,7 +115,7 @@ def _cells(reading: CurvatureReading, name: str, note: str) -> tuple[str, str]:
             notes.append(f"± {item.sampling_error:.1g} over the batches")
     elif isinstance(item, CountEstimate):
         notes = [note if item.resolved else "not resolved"]
-    if name in ("trace", "negative_count_estimate") and reading.spectrum_step != reading.step:
+    if name in ("trace", "negative_count_estimate", "condition_mean") and reading.spectrum_step != reading.step:
         notes.append(f"from step {reading.spectrum_step:,}")
     return _value(item), ", ".join(notes)
 

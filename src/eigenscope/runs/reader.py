@@ -122,9 +122,7 @@ class Run:
         low, high = -(2**63), 2**63 - 1
         return Series.from_rows(name, self.query(ROWS, (self._metric(name), low, high)))
 
-    def decimated(
-        self, name: str, *, first: int | None = None, last: int | None = None, points: int = 1000
-    ) -> Series:
+    def decimated(self, name: str, *, first: int | None = None, last: int | None = None, points: int = 1000) -> Series:
         """The series from step `first` to `last` in about `points` points that keep every extreme.
 
         A window with few rows comes back whole. Raises `InputError` for an unknown name, or `points` under 2.

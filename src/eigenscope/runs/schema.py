@@ -65,9 +65,7 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
     except sqlite3.DatabaseError as error:
         raise damaged(path, error) from error
     if application_id != APPLICATION_ID:
-        raise RunFileError(
-            f"{path} is a database, but not a run of eigenscope: name one that a monitor wrote"
-        )
+        raise RunFileError(f"{path} is a database, but not a run of eigenscope: name one that a monitor wrote")
     if version > len(MIGRATIONS):
         raise RunFileError(
             f"{path} was written by a newer eigenscope (schema {version}, this one reads up to "

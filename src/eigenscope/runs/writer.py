@@ -170,9 +170,7 @@ class RunWriter:
             self._wake.clear()
             closing = self._closing.is_set()
             delay = FLUSH_SECONDS if self._drain() else min(2 * delay, LONGEST_RETRY_SECONDS)
-        self._lost += (
-            len(self._scalars) + len(self._statements) + len(self._pending[0]) + len(self._pending[1])
-        )
+        self._lost += len(self._scalars) + len(self._statements) + len(self._pending[0]) + len(self._pending[1])
         self._store.close()
 
     def _drain(self) -> bool:

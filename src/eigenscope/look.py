@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from eigenscope.diagnostics.condition import condition_mean
-from eigenscope.diagnostics.density import Spectrum, count_estimate, spectrum_of
+from eigenscope.diagnostics.density import count_estimate, spectrum_of
 from eigenscope.diagnostics.estimate import Estimate
 from eigenscope.diagnostics.extremes import Extremes, extremes
 from eigenscope.diagnostics.reading import CurvatureReading, Escape
@@ -27,64 +24,16 @@ from eigenscope.diagnostics.verdict import Verdict, verdict
 from eigenscope.errors import InputError
 from eigenscope.escape import escape_along
 from eigenscope.estimators import Krylov, RitzPairs, deflated_trace, lanczos
-from eigenscope.operators import GaussNewtonOperator, HessianOperator, Probe, ScaledOperator
-from eigenscope.operators.checks import SelfCheck, self_check
+from eigenscope.leading import leading
+from eigenscope.operators import Probe, ScaledOperator
+from eigenscope.operators.checks import self_check
 from eigenscope.operators.loss_operator import LossOperator
 from eigenscope.operators.probe import BatchWeight, LossFunction
-from eigenscope.sharpness import leading
+from eigenscope.settings import MATRICES, Memory, Settings
 
-MATRICES: dict[str, type[LossOperator]] = {"hessian": HessianOperator, "gauss_newton": GaussNewtonOperator}
 # A warm start's mix: the lower end lies close and converges slowly, so its vectors weigh more (benchmarks/warm.py).
 _LOWER_WEIGHTS = (100.0, 30.0, 10.0, 5.0, 2.0)
-_KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}
-_LEAST = {
-    "top": 1, "max_matvecs": 8, "warm_matvecs": 4, "tolerance": 1e-12, "warm_tolerance": 1e-12,
-    "trace_tolerance": 1e-12, "gradient_tolerance": 0,
-}  # fmt: skip
 Progress = Callable[[int, int], None]  # products done, products at most
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How much a look may cost and how exact it has to be. The defaults are `benchmarks/curvature.py`'s goals."""
-
-    matrix: str = "hessian"
-    method: str = "auto"
-    top: int = 10
-    max_matvecs: int = 60
-    tolerance: float = 1e-3
-    warm_matvecs: int = 25
-    warm_tolerance: float = 1e-2
-    trace_tolerance: float = 0.025
-    gradient_tolerance: float = 1e-3
-    memory_limit: float | None = None
-    train_mode: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            kind = type(getattr(Settings, name)) if name != "memory_limit" or value is None else float
-            if not isinstance(value, Real if kind is float else Integral if kind is int else kind):
-                raise InputError(f"{name}={value!r}: {_KINDS[kind]} is needed")
-        if self.matrix not in MATRICES:
-            raise InputError(f"matrix={self.matrix!r} is not one of {', '.join(MATRICES)}")
-        for name, least in _LEAST.items():
-            if not getattr(self, name) >= least:
-                raise InputError(f"{name}={getattr(self, name)} is too little: at least {least:g} is needed")
-        if self.memory_limit is not None and not self.memory_limit > 0:
-            raise InputError(f"memory_limit={self.memory_limit:g}: a number of bytes over 0 is needed")
-
-
-@dataclass
-class Memory:
-    """What one look leaves for the next: Ritz vectors to start from, and what need not be measured each time."""
-
-    vectors: Float[Tensor, "k n"] | None = None  # both ends of the spectrum, ascending
-    negative: int = 0  # how many of them are from the lower end
-    scaled_vectors: Float[Tensor, "k n"] | None = None  # the leading ones of P⁻¹H
-    spectrum: Spectrum | None = None
-    checked: SelfCheck | None = None
-    looks: int = 0
 
 
 def curvature(
@@ -147,6 +96,8 @@ def look(
     """One measurement; `memory` carries what the last one found, and is brought up to date."""
     start = time.perf_counter()
     operator = MATRICES[settings.matrix](probe, method=settings.method, memory_limit=settings.memory_limit)
+    if not memory.fits(operator.space):
+        memory.__init__()  # type: ignore[misc]
     try:
         return _Look(operator, settings, memory, step, cold or memory.vectors is None, progress).run(optimizer, start)
     finally:
@@ -171,7 +122,7 @@ class _Look:
         self.generator = operator.space.generator(settings.seed + 7919 * memory.looks)
         self.notes = list(operator.notes)
         if progress:
-            operator.on_product = lambda done: progress(done, self.budget)
+            operator.on_product = lambda done: progress(done, max(done, self.budget))
 
     def run(self, optimizer: torch.optim.Optimizer | None, start: float) -> CurvatureReading:
         krylov = self._krylov()
@@ -183,14 +134,17 @@ class _Look:
         ends = extremes(krylov, self._sampling(krylov, pairs, vectors), self.settings.top)
         if self.cold:
             self._spectrum(krylov)
+            self.memory.ends = ends
         self._remember(krylov, pairs)
+        del krylov  # its basis may be the largest thing there is
         ratio, edge = self._stability(optimizer, ends.lambda_max)
         return self._reading(ends, vectors[0], ratio, edge, converged, start)
 
     # -- the Krylov run -------------------------------------------------------------------------------------------
 
     def _krylov(self) -> Krylov:
-        reserve = 2 + max(self.budget // 5, 2) if self.cold else 0  # two products for errors, the others for the trace
+        # One product along the gradient; in a cold look two for sampling errors, and the others for the trace.
+        reserve = 3 + max(self.budget // 5, 2) if self.cold else 1
         size = self.operator.space.size
         steps = min(self.budget - reserve, size)
         room = int(min(self.operator.memory_limit / 2 / (4 * size), steps))
@@ -217,7 +171,7 @@ class _Look:
         weights = torch.ones(len(vectors), dtype=random.dtype, device=random.device)
         weights[: self.memory.negative] = weights.new_tensor(_LOWER_WEIGHTS[: self.memory.negative])
         signs = torch.randn(len(vectors), generator=self.generator, device=random.device).sign()
-        return (weights * signs) @ vectors.to(random.dtype) + 0.1 * random
+        return (weights * signs) @ vectors.to(random) + 0.1 * random
 
     def _settled(self, pairs: RitzPairs) -> bool:
         """Converged ten times over: a few more products in which an eigenvalue that the start barely touches turns up.
@@ -233,7 +187,8 @@ class _Look:
         """
         values, residuals = pairs.values, pairs.residuals
         wanted = np.r_[0, np.arange(max(0, len(values) - self.settings.top), len(values))]
-        allowed = np.maximum(self.tolerance * np.abs(values), 0.1 * self.settings.tolerance * pairs.spectral_radius) * margin
+        floor = 0.1 * self.settings.tolerance * pairs.spectral_radius
+        allowed = margin * np.maximum(self.tolerance * np.abs(values), floor)
         allowed[0] *= min(0.1 / margin, 1.0)
         if values[0] > 0 and residuals[0] > 0.1 * values[0]:
             return False
@@ -243,7 +198,7 @@ class _Look:
         count = len(pairs.values)
         lower, upper = min(len(_LOWER_WEIGHTS), count // 3), min(self.settings.top + 3, count - count // 3)
         chosen = np.r_[np.arange(lower), np.arange(count - upper, count)]
-        self.memory.vectors = krylov.vectors(pairs.coefficients[:, chosen]).float()
+        self.memory.vectors = krylov.vectors(pairs.coefficients[:, chosen]).float().cpu()  # the device is training's
         self.memory.negative = lower
         self.memory.looks += 1
 
@@ -258,9 +213,7 @@ class _Look:
             product, error = self.operator.spread(vector)
             errors.append(error)
         if self.memory.checked is None:
-            self.memory.checked = self_check(
-                self.operator, vectors[-1], product, krylov.noise, pairs.spectral_radius
-            )
+            self.memory.checked = self_check(self.operator, vectors[-1], product, krylov.noise, pairs.spectral_radius)
         return errors[0], errors[1]
 
     def _spectrum(self, krylov: Krylov) -> None:
@@ -269,7 +222,7 @@ class _Look:
             krylov,
             generator=self.generator,
             tolerance=self.settings.trace_tolerance,
-            max_probes=max(self.budget - self.operator.num_matvecs, 2),
+            max_probes=max(self.budget - self.operator.num_matvecs - 1, 2),
         )
         self.memory.spectrum = spectrum_of(krylov, trace, self.step)
 
@@ -280,21 +233,30 @@ class _Look:
         if edge.scales is None:
             return Estimate(None, reason=edge.reason), edge
         scaled = ScaledOperator(self.operator, edge.scales.to(self.operator.space.dtype).sqrt())
-        found = leading(scaled, self.memory.scaled_vectors, self.generator)
+        start = None if self.cold else self.memory.scaled_vectors
+        found = leading(scaled, start, self.generator, memory_limit=self.operator.memory_limit / 2)
         self.memory.scaled_vectors = found.vectors
         return found.lambda_max, edge
 
     # -- the numbers ----------------------------------------------------------------------------------------------
 
     def _verdict(self, ends: Extremes, gradient_norm: float) -> Verdict:
-        spectrum = self.memory.spectrum
+        spectrum, then = self.memory.spectrum, self.memory.ends or ends
         return verdict(
             loss=self.operator.loss,
             gradient_norm=gradient_norm,
+            gradient_curvature=self._gradient_curvature(gradient_norm),
             ends=ends,
-            flat_share=spectrum.flat_share(ends.noise_floor) if spectrum else None,
+            flat_share=spectrum.flat_share(then.noise_floor) if spectrum else None,
             gradient_tolerance=self.settings.gradient_tolerance,
         )
+
+    def _gradient_curvature(self, gradient_norm: float) -> float:
+        """gᵀAg/‖g‖²: how the loss curves along its gradient. Costs one product."""
+        if gradient_norm == 0.0:
+            return 0.0
+        direction = self.operator.gradient / gradient_norm
+        return self.operator.space.dot(direction, self.operator @ direction)
 
     def _escape(self, lowest: Tensor, ends: Extremes) -> Escape | None:
         possible = self.operator.probe.aliased and self.settings.matrix == "hessian"
@@ -305,7 +267,7 @@ class _Look:
     def _reading(
         self, ends: Extremes, lowest: Tensor, ratio: Estimate, edge: Edge, converged: bool, start: float
     ) -> CurvatureReading:
-        operator, spectrum = self.operator, self.memory.spectrum
+        operator, spectrum, then = self.operator, self.memory.spectrum, self.memory.ends or ends
         gradient_norm = operator.space.norm(operator.gradient)
         judged = self._verdict(ends, gradient_norm)
         escape = self._escape(lowest, ends)
@@ -317,8 +279,10 @@ class _Look:
             verdict=judged.name,
             verdict_reason=judged.reason,
             escape=escape,
-            condition_mean=condition_mean(ends.lambda_max, spectrum.mean_absolute if spectrum else Estimate(None)),
-            negative_count_estimate=count_estimate(spectrum, ends.noise_floor),
+            condition_mean=condition_mean(then.lambda_max, spectrum.mean_absolute if spectrum else Estimate(None)),
+            negative_count_estimate=count_estimate(
+                spectrum, then.noise_floor, definite=then.condition_status == "definite"
+            ),
             trace=spectrum.trace if spectrum else Estimate(None, reason="measured in cold checks"),
             density=spectrum.density if spectrum else None,
             stability_ratio=ratio,

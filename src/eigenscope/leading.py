@@ -55,19 +55,30 @@ def leading(
     generator: torch.Generator,
     tolerance: float = _TOLERANCE,
     steps: int = 30,
+    memory_limit: float = float("inf"),
 ) -> Sharpness:
     """The largest eigenvalue of any operator, from the last vectors (the leading one first) where there are some."""
     first = operator.space.random(generator)
     if start is not None:
         weights = torch.full((len(start),), 0.3, dtype=first.dtype, device=first.device)
         weights[0] = 1.0
-        first = weights @ start.to(first.dtype) + 0.03 * first
+        first = weights @ start.to(first) + 0.03 * first
 
     def stop(pairs: RitzPairs) -> bool:
         return bool(pairs.expected_errors()[-1] <= tolerance * abs(pairs.values[-1]))
 
-    krylov = lanczos(operator, first, steps=steps, generator=generator, stop=stop, first_test=2)
+    room = max(int(memory_limit // (8 * operator.space.size)), 6) if memory_limit < float("inf") else None
+    krylov = lanczos(
+        operator,
+        first,
+        steps=steps,
+        generator=generator,
+        stop=stop,
+        first_test=2,
+        max_basis=room,
+        memory_limit=memory_limit,
+    )
     pairs = krylov.ritz()
-    vectors = krylov.vectors(pairs.coefficients[:, ::-1][:, :_KEPT]).float()
+    vectors = krylov.vectors(pairs.coefficients[:, ::-1][:, :_KEPT]).float().cpu()
     value = Estimate(float(pairs.values[-1]), error=float(pairs.residuals[-1] + krylov.noise))
     return Sharpness(value, vectors, krylov.num_matvecs)
