@@ -21,8 +21,8 @@ LAYERS = [
     {"operators", "runs", "scenarios"},
     {"estimators"},
     {"diagnostics"},
-    {"escape", "sharpness"},
-    {"curvature"},
+    {"escape", "leading", "settings"},
+    {"look"},
     {"monitor"},
     {"reports", "dashboard"},
     {"cli"},
@@ -128,7 +128,7 @@ def test_the_public_names_are_sorted_documented_and_there():
 def test_the_public_names_are_these():
     assert set(es.__all__) == {
         *("EigenscopeError", "InputError", "MeasurementError", "RunFileError"),
-        *("Monitor", "Run", "Series", "curvature", "load_run", "sharpness"),
+        *("Monitor", "Run", "Series", "Settings", "curvature", "load_run", "sharpness"),
     }
 
 

@@ -10,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eigenscope.diagnostics.estimate import Estimate
+from eigenscope.errors import InputError
 from eigenscope.estimators import RitzPairs, lanczos
 from eigenscope.operators import HessianOperator, Operator, Probe
+from eigenscope.operators.isolation import differentiable
 from eigenscope.operators.probe import BatchWeight, LossFunction
 
 _KEPT = 3  # runners-up are carried along: one of them may have taken the lead
@@ -43,8 +45,13 @@ def sharpness(
     prove that no other eigenvalue has grown larger; `curvature` looks afresh.
     """
     operator = HessianOperator(Probe(model, loss_fn, batches, batch_weight=batch_weight))
+    if start is not None and start.vectors.shape[1] != operator.space.size:
+        raise InputError(
+            f"start is of {start.vectors.shape[1]:,} parameters, but {operator.space.size:,} are trainable now"
+        )
     try:
-        return leading(operator, start.vectors if start else None, operator.space.generator(seed), tolerance)
+        with differentiable([operator.space.device]):
+            return leading(operator, start.vectors if start else None, operator.space.generator(seed), tolerance)
     finally:
         operator.close()
 

@@ -27,6 +27,7 @@ from eigenscope.estimators import Krylov, RitzPairs, deflated_trace, lanczos
 from eigenscope.leading import leading
 from eigenscope.operators import Probe, ScaledOperator
 from eigenscope.operators.checks import self_check
+from eigenscope.operators.isolation import differentiable
 from eigenscope.operators.loss_operator import LossOperator
 from eigenscope.operators.probe import BatchWeight, LossFunction
 from eigenscope.settings import MATRICES, Memory, Settings
@@ -95,13 +96,15 @@ def look(
 ) -> CurvatureReading:
     """One measurement; `memory` carries what the last one found, and is brought up to date."""
     start = time.perf_counter()
-    operator = MATRICES[settings.matrix](probe, method=settings.method, memory_limit=settings.memory_limit)
-    if not memory.fits(operator.space):
-        memory.__init__()  # type: ignore[misc]
-    try:
-        return _Look(operator, settings, memory, step, cold or memory.vectors is None, progress).run(optimizer, start)
-    finally:
-        operator.close()
+    with differentiable([probe.parameters.device]):  # also so that nothing kept is a tensor of inference mode
+        operator = MATRICES[settings.matrix](probe, method=settings.method, memory_limit=settings.memory_limit)
+        if not memory.fits(operator.space):
+            memory.__init__()  # type: ignore[misc]
+        cold = cold or memory.vectors is None
+        try:
+            return _Look(operator, settings, memory, step, cold, progress).run(optimizer, start)
+        finally:
+            operator.close()
 
 
 class _Look:

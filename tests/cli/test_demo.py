@@ -66,7 +66,7 @@ def test_rules_of_ones_own_move_the_thresholds(eigenscope, tmp_path):
         ("[edge_of_stabilty]", "there is no rule 'edge_of_stabilty': did you mean 'edge_of_stability'?"),
         ("[saddle]\nwarn = 1", "rules.toml: [saddle] has no setting 'warn': did you mean 'warning'?"),
         ("[saddle]\nwarning = 'x'", "rules.toml: [saddle] warning = 'x' must be a number"),
-        ("[stretched]\nwarning = 2e4", "rules.toml: [stretched] needs 0 < warning ≤ critical, got 20000 and 10000"),
+        ("[stretched]\nwarning = 2e6", "rules.toml: [stretched] needs 0 < warning ≤ critical, got 2e+06 and 1e+06"),
     ],
 )
 def test_bad_rules_are_one_line_and_write_no_run(eigenscope, tmp_path, rules, words):

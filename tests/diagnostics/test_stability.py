@@ -205,3 +205,16 @@ def test_the_score_s_error_is_that_of_the_ratio_times_its_slope() -> None:
     """d/dr 100 r/(1 + r) = 100/(1 + r)²."""
     exact, step = sharpness_score(Estimate(2.0, error=1e-4)), sharpness_score(Estimate(2.0001, error=0.0))
     assert exact.error == pytest.approx((step.value or 0.0) - (exact.value or 0.0), rel=1e-3)
+
+
+def test_groups_with_their_own_rates_are_weighed_in() -> None:
+    """diag(10, 1) with rates 0.01 and 0.5: the edge is at max(10·0.01, 1·0.5)/2, not at the largest of each."""
+    model = nn.ParameterDict({"a": nn.Parameter(torch.ones(1)), "b": nn.Parameter(torch.ones(1))}).double()
+
+    def loss_fn(model: Any, _batch: Any) -> Tensor:
+        return (5.0 * model["a"] ** 2 + 0.5 * model["b"] ** 2).sum()
+
+    groups = [{"params": [model["a"]], "lr": 0.01}, {"params": [model["b"]], "lr": 0.5}]
+    reading = es.curvature(model, loss_fn, torch.zeros(1), optimizer=torch.optim.SGD(groups, lr=1.0))
+    assert reading.lambda_max.value == pytest.approx(10.0)
+    assert reading.stability_ratio.value == pytest.approx(0.25)

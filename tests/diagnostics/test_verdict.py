@@ -46,7 +46,7 @@ def judge(
         ("not_converged", judge(1, 2, 10, gradient=1.0), r"promises 5\.00% of the loss in one step$"),
         ("not_converged", judge(-1, 2, 10, gradient=1.0), "and 1 directions of negative curvature lie open"),
         ("not_converged", judge(1, 2, 10, gradient=1.0, loss=0.0), "a decrease as large as the loss itself"),
-        ("not_converged", judge(0, 0, 0, gradient=1e-9), "the gradient still promises"),
+        ("not_converged", judge(0, 0, 0, gradient=1e-9), "a gradient but no curvature"),
         ("minimum", judge(1, 2, 10, gradient=0.1), "no direction"),
         ("not_converged", judge(0.01, 2, 10, gradient=0.1, bend=0.01), "promises 50.00% of the loss"),
         ("not_converged", judge(-1, 2, 10, gradient=0.1, bend=0.0), "promises 50.00% of the loss"),

@@ -107,7 +107,7 @@ def test_in_train_mode_every_product_draws_the_same_dropout() -> None:
     assert torch.equal(kept.gradient, rebuilt.gradient)
     assert kept.loss == rebuilt.loss == differences.loss
     assert relative(kept @ v - rebuilt @ v, kept @ v) < 1e-12
-    assert relative(kept @ v - differences @ v, kept @ v) < 1e-2
+    assert relative(kept @ v - differences @ v, kept @ v) < 0.1  # it rounds to fp32 inside; another mask: over 1
     evaluated = HessianOperator(Probe(model, loss_fn, batches, batch_weight=case.batch_weight))
     assert relative(kept @ v - evaluated @ v, kept @ v) > 0.05
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +234,11 @@ def test_damage_deep_in_the_file_is_named_when_it_is_met(sample, tmp_path):
     broken.write_bytes(data)
     with load_run(broken) as run, pytest.raises(RunFileError, match="damaged or truncated"):
         _ = run.readings, run["loss"], run["lambda_max"], run.densities
+
+
+def test_a_run_whose_json_is_damaged_is_named_not_a_traceback(tmp_path: Path) -> None:
+    path = make_sample_run(tmp_path / "run", "healthy", 20)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE meta SET value = '{' WHERE key = 'config'")
+    with load_run(path) as run, pytest.raises(RunFileError, match=r"run\.eigenscope"):
+        run.config  # noqa: B018

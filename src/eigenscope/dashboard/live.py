@@ -80,6 +80,9 @@ class Channel:
             except InputError as error:
                 loop.call_soon_threadsafe(begun.set_result, error)
                 return
+            except Exception as error:  # else the page that waits would wait for ever
+                loop.call_soon_threadsafe(begun.set_exception, error)
+                return
             with contextlib.closing(feed):
                 loop.call_soon_threadsafe(begun.set_result, None)
                 while not stop.wait(feed.seconds):

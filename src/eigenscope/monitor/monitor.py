@@ -142,10 +142,13 @@ class Monitor:
     def _measure(self, cold: bool | None) -> CurvatureReading | None:
         start = self._now()
         kind = self._kind() if cold is None else ("cold" if cold else "warm")
-        if not self._schedule.prices and cold is None and self._schedule.every is None:
-            self._estimate_price(start)
-            return None
+        unknown = "cold" not in self._schedule.prices and self._schedule.every is None
+        if unknown and cold is None:
+            kind = "estimate"
         try:
+            if kind == "estimate":
+                self._estimate_price(start)
+                return None
             self._check_pending_loss()
             reading = look(
                 self._probe(),

@@ -35,8 +35,9 @@ class Schedule:
         self.prices[kind] = seconds
         if self.every is None:
             price = self.prices.get(next_kind, max(self.prices.values()))
-            earned = self.measured + patience * _MARGIN * price
-            self.next_time = self.start + self.measured + earned / self.budget
+            saved = self.start + self.measured + (self.measured + _MARGIN * price) / self.budget
+            waited = self.clock() + patience * _MARGIN * price / self.budget if patience > 1 else 0.0
+            self.next_time = max(saved, waited)
 
     @property
     def share(self) -> float:

@@ -53,7 +53,7 @@ class Run:
     @property
     def meta(self) -> dict[str, Any]:
         """Facts about the whole run: "config", "environment", "started" and "heartbeat" (unix time), ..."""
-        return {key: json.loads(value) for key, value in self.query("SELECT key, value FROM meta")}
+        return {key: self._parsed(value) for key, value in self.query("SELECT key, value FROM meta")}
 
     @property
     def config(self) -> dict[str, Any]:
@@ -142,20 +142,20 @@ class Run:
         rows = self.query(f"SELECT json FROM readings {where} ORDER BY id DESC LIMIT 1", parameters)
         if not rows:
             return None
-        reading: dict[str, Any] = json.loads(rows[0][0])
+        reading: dict[str, Any] = self._parsed(rows[0][0])
         return self._with_density(reading) if density else reading
 
     def readings_after(self, reading_id: int) -> list[tuple[int, dict[str, Any]]]:
         """`(id, reading)` of the readings that were written after the one with that id."""
         rows = self.query("SELECT id, json FROM readings WHERE id > ? ORDER BY id", (reading_id,))
-        return [(number, self._with_density(json.loads(text))) for number, text in rows]
+        return [(number, self._with_density(self._parsed(text))) for number, text in rows]
 
     def alerts_after(self, alert_id: int) -> list[dict[str, Any]]:
         """The changes of state that were written after the one with that id, oldest first."""
         sql = """SELECT id, a.time, json, k.time FROM alerts a LEFT JOIN acknowledgements k ON k.alert_id = id
                  WHERE id > ? ORDER BY id"""
         return [
-            {**json.loads(text), "id": number, "time": when, "acknowledged": seen is not None}
+            {**self._parsed(text), "id": number, "time": when, "acknowledged": seen is not None}
             for number, when, text, seen in self.query(sql, (alert_id,))
         ]
 
@@ -191,6 +191,12 @@ class Run:
         except sqlite3.OperationalError as error:
             raise RunFileError(f"{self.path} can't be read now: {one_line(error)}") from error
         except sqlite3.DatabaseError as error:
+            raise damaged(self.path, error) from error
+
+    def _parsed(self, text: Any) -> Any:
+        try:
+            return json.loads(text)
+        except (TypeError, ValueError) as error:
             raise damaged(self.path, error) from error
 
     def metric_ids(self) -> dict[str, int]:
