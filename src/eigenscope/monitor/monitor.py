@@ -272,7 +272,7 @@ class Monitor:
     def close(self, status: str = "finished") -> None:
         """Write what is left; later calls do nothing."""
         if not self._closed:
-            if self.reading is None and self.step_count and not self._failures:
+            if self.reading is None and self.step_count and self._schedule.every is None and not self._failures:
                 log.warning(
                     "no check fitted into %g %% of this run's time: use every=N, a larger budget, or measure()",
                     100 * self._schedule.budget,
