@@ -39,16 +39,18 @@ def tune(workload: Workload, truth: Truth) -> None:
     """Try every family of settings of every peer on this workload and store the cheapest."""
     errors = _trace_errors(workload, truth)
     counts: dict[str, int] = {}
-    found: dict[str, Any] = {}
     for name, peer in PEERS.items():
-        tried = [attempt for family in peer.spectrum_families for attempt in _climb(peer, family, workload, truth)]
+        families = [_climb(peer, family, workload, truth) for family in peer.spectrum_families]
+        tried = [attempt for attempts in families for attempt in attempts]
         traces = [_trace(peer, family, workload, errors, counts) for family in peer.trace_families]
-        found[name] = {
+        found = {
             "spectrum": _cheapest(tried)["settings"],
             "trace": _cheapest(traces)["settings"],
             "tried": {"spectrum": tried, "trace": traces},
         }
-    STORE.write_text(json.dumps(settings() | {workload.name: found}, indent=1) + "\n")
+        stored = settings()
+        stored[workload.name] = stored.get(workload.name, {}) | {name: found}
+        STORE.write_text(json.dumps(stored, indent=1) + "\n")
 
 
 def _climb(peer: type[Peer], family: list[Settings], workload: Workload, truth: Truth) -> list[dict[str, Any]]:
