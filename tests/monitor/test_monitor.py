@@ -179,6 +179,16 @@ def test_a_logging_handler_that_raises_does_not_reach_the_loop(monkeypatch: pyte
     assert monitor.alerts.level("diverged") == "critical"
 
 
+def test_a_failing_measurement_on_demand_is_none_and_an_alert() -> None:
+    bench = Bench()
+    monitor = bench.monitor()
+    bench.broken = True
+    assert monitor.measure() is None
+    assert monitor.alerts.level("measurement_failed") == "warning"
+    monitor.close()
+    assert monitor.measure() is None
+
+
 def test_without_a_run_nothing_is_counted_as_dropped() -> None:
     bench = Bench()
     monitor = bench.monitor(every=1)

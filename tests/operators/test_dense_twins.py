@@ -9,10 +9,9 @@ from comparer import assert_operator_is, random_block, relative
 from eigenscope.errors import InputError, MeasurementError
 from eigenscope.operators import DenseOperator, GaussNewtonOperator, HessianOperator, Probe, ScaledOperator
 from eigenscope.operators.loss_operator import FINITE_DIFFERENCE, KEPT, METHODS, RECOMPUTED
-from oracles import dense_ggn, ggn_of, hessian_of, hessian_product
+from oracles import ggn_of, hessian_of, hessian_product
 from spectra import indefinite, quadratic
 from zoo.case import classification
-from zoo.data import digits_batches
 
 SMOOTH = [name for name in zoo.SMALL if "kinks" not in zoo.CASES[name].traits]
 
@@ -184,52 +183,18 @@ def test_an_unknown_method_is_named_with_those_there_are() -> None:
         HessianOperator(probe_of("mlp_tanh", torch.float32), method="magic")
 
 
-# -- Gauss-Newton: which outputs count ------------------------------------------------------------------------------
+def test_finite_differences_of_a_loss_that_keeps_its_own_parameters_are_refused() -> None:
+    """They move the model's aliases; what the loss holds in a list of its own would stand still, without a word."""
+    model, _, batches = zoo.CASES["mlp_tanh"].build()
+    cached = list(model.parameters())
+    probe = Probe(model, lambda m, b: classification(m, b) + sum((p**2).sum() for p in cached), batches)
+    with pytest.raises(InputError, match="finite differences move the model's parameters, but the loss uses some"):
+        HessianOperator(probe, method=FINITE_DIFFERENCE)
 
 
-class WithFeatures(nn.Module):
-    """Returns logits and the features that they come from, as many models do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body, self.head = nn.Linear(64, 6), nn.Linear(6, 10)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.body(x).tanh()
-        return self.head(features), features
-
-
-def test_an_output_that_leads_to_another_is_not_counted_twice() -> None:
-    with zoo.seeded(3):
-        model = WithFeatures().double()
-    batches = zoo.move(digits_batches((20,)), torch.float64)
-    twin = nn.Sequential(model.body, nn.Tanh(), model.head)
-    operator = GaussNewtonOperator(Probe(model, lambda m, b: nn.functional.cross_entropy(m(b[0])[0], b[1]), batches))
-    assert_operator_is(operator, dense_ggn(twin, classification, batches), rtol=1e-13)
-
-
-def test_gauss_newton_of_a_loss_that_is_linear_in_the_outputs_is_zero() -> None:
-    model = nn.Linear(3, 1).double()
-    operator = GaussNewtonOperator(Probe(model, lambda m, b: m(b).mean(), random_block(5, 3)))
-    assert not (operator @ random_block(4)).any()
-
-
-def test_the_hessian_of_a_linear_loss_is_zero() -> None:
-    model = nn.Linear(3, 1).double()
-    operator = HessianOperator(Probe(model, lambda m, b: m(b).mean(), random_block(5, 3)))
-    assert not (operator @ random_block(4)).any()
-
-
-@pytest.mark.parametrize(
-    ("loss_fn", "message"),
-    [
-        (lambda m, b: (m.weight**2).sum(), "needs a loss_fn that calls the model on the batch"),
-        (lambda m, b: (m(b) * 0).detach().sum() + (m.weight**2).sum(), "does not depend on what the model returned"),
-    ],
-)
-def test_gauss_newton_needs_the_model_s_outputs(loss_fn: zoo.LossFn, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        GaussNewtonOperator(Probe(nn.Linear(3, 1), loss_fn, torch.ones(2, 3)))
+def test_a_difference_along_nothing_is_nothing() -> None:
+    operator = HessianOperator(probe_of("mlp_tanh", torch.float32), method=FINITE_DIFFERENCE)
+    assert not (operator @ torch.zeros(1210)).any()
 
 
 # -- matrices without a model ---------------------------------------------------------------------------------------

@@ -164,3 +164,26 @@ def test_the_model_under_all_wrappers_is_found() -> None:
     compiled = torch.compile(inner, backend="aot_eager")
     assert underlying(nn.DataParallel(compiled)) is inner
     assert underlying(inner) is inner
+
+
+def test_what_a_forward_pass_sets_on_its_modules_is_put_back() -> None:
+    """A counter, a cached activation, an attribute that was not there before."""
+
+    class Remembering(nn.Linear):
+        calls = 0
+        last: Tensor | None = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            self.last = super().forward(x)
+            self.extra = self.last.mean()
+            return self.last
+
+    model = Remembering(3, 2)
+    model(torch.ones(1, 3))
+    last = model.last
+    del model.extra
+    with _unchanged(model):
+        HessianOperator(Probe(model, lambda m, b: m(b).pow(2).mean(), torch.eye(3)))
+    assert model.calls == 1
+    assert model.last is last

@@ -18,6 +18,8 @@ def graph_bytes(roots: Iterable[Tensor], leaves: Iterable[Tensor] = ()) -> int:
     total = 0
     for node in nodes_of(roots):
         for tensor in saved_tensors(node):
+            if tensor.layout is not torch.strided:
+                continue
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in known:
                 known.add(storage.data_ptr())

@@ -153,7 +153,13 @@ class LossOperator(Operator):
 
     def _plain(self, index: int) -> Graph:
         loss = self.probe.loss(index)
-        return Graph(loss.detach(), (), list(torch.autograd.grad(loss, self.probe.leaves, allow_unused=True)))
+        try:
+            gradient = torch.autograd.grad(loss, self.probe.leaves, allow_unused=True)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise MeasurementError(f"the gradient of the loss can't be taken: {_first_line(error)}") from error
+        return Graph(loss.detach(), (), gradient)
 
     # -- products -------------------------------------------------------------------------------------------------
 

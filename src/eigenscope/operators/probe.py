@@ -127,7 +127,7 @@ class Parameters:
     def join(self, tensors: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
         """Tensors of the parameters' shapes as one flat vector; None is zero."""
         pairs = zip(tensors, self.tensors, strict=True)
-        flat = [(torch.zeros_like(p) if t is None else t).detach().reshape(-1) for t, p in pairs]
+        flat = [(torch.zeros_like(p) if t is None else t.detach().to_dense()).reshape(-1) for t, p in pairs]
         return torch.cat(flat).to(dtype)
 
 
