@@ -284,7 +284,7 @@ class _Look:
             escape=escape,
             condition_mean=condition_mean(then.lambda_max, spectrum.mean_absolute if spectrum else Estimate(None)),
             negative_count_estimate=count_estimate(
-                spectrum, then.noise_floor, definite=then.condition_status == "definite"
+                spectrum, then.noise_floor, then.condition_status == "definite", then.negative_count_certified
             ),
             trace=spectrum.trace if spectrum else Estimate(None, reason="measured in cold checks"),
             density=spectrum.density if spectrum else None,

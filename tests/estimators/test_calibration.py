@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from eigenscope.diagnostics.density import Spectrum, count_estimate, spectrum_of
 from eigenscope.diagnostics.estimate import Estimate
 from eigenscope.diagnostics.extremes import Extremes, extremes
+from eigenscope.diagnostics.reading import CountEstimate
 from eigenscope.estimators import deflated_trace, lanczos
 from eigenscope.operators import DenseOperator, HessianOperator, Probe
 from spectra import SPECTRA, Prescribed
@@ -33,6 +34,10 @@ class Draw:
 
     ends: Extremes
     spectrum: Spectrum
+
+    @property
+    def negative(self) -> CountEstimate:
+        return count_estimate(self.spectrum, self.ends.noise_floor, certified=self.ends.negative_count_certified)
 
 
 @functools.cache
@@ -83,7 +88,7 @@ def test_the_estimated_negative_count_s_standard_error_covers_at_least_as_often(
     made, found = draws(name)
     errors, spreads = [], []
     for draw in found:
-        count = count_estimate(draw.spectrum, draw.ends.noise_floor)
+        count = draw.negative
         errors.append((count.value or 0.0) - int((made.eigenvalues < -draw.ends.noise_floor).sum()))
         spreads.append(count.standard_error)
     assert covered(errors, spreads, 1) >= 0.58
@@ -95,8 +100,9 @@ def test_a_resolved_count_is_near_the_truth(name: str) -> None:
     """`resolved` promises an error of a fifth, or of one eigenvalue where there are few."""
     made, found = draws(name)
     for draw in found:
-        count = count_estimate(draw.spectrum, draw.ends.noise_floor)
+        count = draw.negative
         truth = int((made.eigenvalues < -draw.ends.noise_floor).sum())
+        assert (count.value or 0.0) >= draw.ends.negative_count_certified
         assert not count.resolved or abs((count.value or 0.0) - truth) <= 3 * max(0.2 * truth, 1.0)
 
 

@@ -56,10 +56,12 @@ def spectrum_of(krylov: Krylov, trace: TraceEstimate, step: int) -> Spectrum:
     )
 
 
-def count_estimate(spectrum: Spectrum | None, floor: float, definite: bool = False) -> CountEstimate:
+def count_estimate(
+    spectrum: Spectrum | None, floor: float, definite: bool = False, certified: int = 0
+) -> CountEstimate:
     """How many eigenvalues lie below −`floor`, and whether half the steps say the same.
 
-    Exact where the matrix is proven `definite`, or all of its eigenvalues are known.
+    Exact where the matrix is proven `definite`, or all of its eigenvalues are known; never less than are `certified`.
     """
     if definite:
         return CountEstimate(0.0, 0.0, resolved=True)
@@ -69,6 +71,8 @@ def count_estimate(spectrum: Spectrum | None, floor: float, definite: bool = Fal
     if not len(spectrum.measure.nodes):
         return CountEstimate(value, 0.0, resolved=True)
     other, other_spread = spectrum.half.count_below(-floor)
-    sharp = spread <= 0.2 * max(value, 5.0)
     agree = abs(value - other) <= 2 * float(np.hypot(spread, other_spread))
+    short = max(certified - value, 0.0)
+    value, spread = value + short, float(np.hypot(spread, short))
+    sharp = spread <= 0.2 * max(value, 5.0)
     return CountEstimate(value, spread, resolved=bool(sharp and agree))
