@@ -72,7 +72,16 @@ class Visits:
         self.pages: list[Page] = []
         self.problems: list[str] = []
 
-    def open(self, address: str, *, width: int = 1440, height: int = 1000, allow: str = "(?!)", **options: Any) -> Page:
+    def open(
+        self,
+        address: str,
+        *,
+        width: int = 1440,
+        height: int = 1000,
+        allow: str = "(?!)",
+        before: Callable[[Page], object] = lambda page: None,
+        **options: Any,
+    ) -> Page:
         page = self.contexts(**options).new_page()
         self.pages.append(page)
 
@@ -83,6 +92,7 @@ class Visits:
         page.on("console", lambda message: note(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: note(str(error)))
         page.set_viewport_size({"width": width, "height": height})
+        before(page)
         page.goto(address)
         return page
 
@@ -96,7 +106,7 @@ class Visits:
 def visit(contexts: Callable[..., BrowserContext]) -> Iterator[Visit]:
     """`visit(address, width=, height=, **options of the profile)` opens a page; its errors fail the test.
 
-    `allow` is a pattern of console errors that the test causes on purpose.
+    `allow` is a pattern of console errors that the test causes on purpose; `before(page)` is called before it loads.
     """
     visits = Visits(contexts)
     yield visits.open
@@ -124,11 +134,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def write_odd_runs(folder: Path) -> None:
-    """`waiting`: no reading came. `bare`: no optimizer, a singular Hessian, NaN in the loss."""
+    """`waiting`: no reading came. `bare`: no optimizer, a singular Hessian, NaN in the loss. `halted`: by Ctrl+C."""
     waiting = RunWriter(folder / "waiting", config=sample_config("healthy"), environment=sample_environment())
     for step in range(30):
         waiting.scalars(step, {"loss": 2.3 - 0.01 * step, "learning_rate": 0.1})
     waiting.close("failed")
+    halted = RunWriter(folder / "halted", config=sample_config("healthy"), environment=sample_environment())
+    halted.scalar("loss", 0, 2.3)
+    halted.close("interrupted")
     bare = RunWriter(folder / "bare", config=sample_config("healthy"), environment=sample_environment())
     sample = Sample("healthy")
     for step in range(60):

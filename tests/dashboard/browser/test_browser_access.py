@@ -70,16 +70,17 @@ def test_no_width_needs_sideways_scrolling(visit, site, width):
     page = visit(f"{site}/?run=saddle&with=canyon", width=width, height=800)
     expect(figure(page, "lambda_max", "extremes")).to_contain_text("±")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    cut = page.evaluate("""() => [...document.querySelectorAll(".panel .value, .panel h2, .status p")]
+    cut = page.evaluate("""() => [...document.querySelectorAll(".panel .value, .panel h2, .facts dd, .status p")]
         .filter((n) => n.getBoundingClientRect().right > n.closest(".panel, .status").getBoundingClientRect().right)
         .map((n) => n.textContent)""")
     assert cut == []
+    assert page.locator(".facts").evaluate("n => n.scrollHeight <= n.clientHeight")
 
 
 def test_the_keyboard_alone_reaches_a_definition_and_comes_back(shown):
     page = shown("edge")
     expect(figure(page, "lambda_max", "extremes")).to_contain_text("±")
-    page.keyboard.press("4")
+    page.keyboard.press("5")
     expect(page.locator("[data-panel=extremes]")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")

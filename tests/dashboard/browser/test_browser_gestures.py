@@ -80,6 +80,10 @@ def test_two_runs_are_told_apart(visit, site):
     looks = entry.locator(".swatch").evaluate_all("all => all.map((s) => getComputedStyle(s).borderTop)")
     assert "solid" in looks[0]
     assert "dashed" in looks[1]
+    marks = page.locator("[data-panel=density] .readout .entry").all_inner_texts()
+    assert "outlier, canyon" in marks
+    assert "density, outlier, healthy" in marks
+    expect(page.locator("[data-panel=density] .legend")).to_contain_text("history of canyon")
     assert page.url.endswith("?run=canyon&with=healthy")
     page.get_by_role("button", name="Take healthy away").click()
     expect(page.locator(".other")).to_be_hidden()
@@ -89,7 +93,7 @@ def test_another_run_is_chosen_from_the_list(visit, site):
     page = visit(f"{site}/?run=canyon")
     page.get_by_role("button", name="Runs").click()
     rows = page.locator("#runs li")
-    expect(rows).to_have_count(7)
+    expect(rows).to_have_count(8)
     expect(rows.filter(has_text="saddle")).to_contain_text("▲ critical")
     rows.filter(has_text="saddle").get_by_role("button").first.click()
     expect(page.locator(".run-name")).to_have_text("saddle")

@@ -72,6 +72,21 @@ def test_a_reading_and_a_loss_reach_the_page(origin, training, visit):
     expect(figure(page, "last_step")).to_have_text("20")
 
 
+def test_before_the_first_check_the_page_says_what_it_waits_for(visit, tmp_path, monkeypatch):
+    monkeypatch.setattr(ListFeed, "seconds", 0.1)
+    with serving(tmp_path) as browser:
+        training = Training(tmp_path)
+        training.step()
+        training.writer.flush()
+        page = visit(browser.origin)
+        expect(page.locator("#status")).to_contain_text("No check yet")
+        expect(page.locator("#status")).to_contain_text("until the training has earned its budget, 2 % of the time")
+        training.writer.close("interrupted")
+        expect(page.locator("#status")).to_contain_text("This run ended without a check")
+        expect(page.locator("[data-panel=condition] .chip")).to_have_text("○ no check")
+        page.close()
+
+
 def test_a_density_reaches_the_page(origin, training, visit):
     page = visit(origin)
     expect(page.locator("[data-panel=density] .foot")).to_have_text(
@@ -143,6 +158,24 @@ def test_a_lost_server_is_told_and_found_again(visit, tmp_path, training):
     again.start()
     expect(page.locator("#lost")).to_be_hidden()
     expect(loss(page)).to_have_text("21")
+    page.close()
+    again.stop()
+
+
+def test_a_run_that_is_gone_is_told_and_not_asked_for_again(visit, tmp_path, training):
+    training.writer.close()
+    server = Server(tmp_path, port=0)
+    server.start()
+    page = visit(server.url, allow="WebSocket|ERR_CONNECTION_REFUSED|404")
+    expect(loss(page)).to_have_text("20")
+    server.stop()
+    expect(page.locator("#connection")).to_have_text("○ reconnecting")
+    training.writer.path.unlink()
+    again = Server(tmp_path, port=server.port)
+    again.start()
+    expect(page.locator("#ended")).to_contain_text("There is no run 'live'")
+    expect(page.locator("#lost")).to_be_hidden()
+    expect(loss(page)).to_have_text("20")
     page.close()
     again.stop()
 

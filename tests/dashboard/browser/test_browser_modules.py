@@ -1,5 +1,7 @@
 """The small parts of the page that are pure functions, in the browser that runs them."""
 
+import math
+
 import pytest
 
 IMPORT = "async ([module, name, args]) => (await import(`/js/${module}.js`))[name](...args)"
@@ -29,13 +31,14 @@ def test_a_number_is_written_to_four_digits(call, value, text):
 @pytest.mark.parametrize(
     ("value", "error", "text"),
     [
-        (12.3456, 0.01, "12.346 ± 0.010"), (12.3456, 0.04, "12.35 ± 0.04"), (2100, 80, "2,100 ± 80"),
+        (12.3456, 0.01, "12.35 ± 0.010"), (12.3456, 0.04, "12.35 ± 0.04"), (2100, 80, "2,100 ± 80"),
         (-0.8, 0.0017, "−0.8000 ± 0.0017"), (1.234e6, 5e3, "(1.234 ± 0.005)·10⁶"), (0.3, 1.2, "0.3 ± 1.2"),
         (1.0, 1e-9, "1 ± 1·10⁻⁹"), (3, 0, "3 ± 0"), (3, float("inf"), "3 ± ∞"), (3, None, "3"), (None, 1, "—"),
-        (-0.0001, 0.01, "0.000 ± 0.010"),
+        (-0.0001, 0.01, "0.000 ± 0.010"), (38.2847, 1e-4, "38.28 ± 1·10⁻⁴"), (2058, 661, "2,100 ± 700"),
+        (12345.678, 0.5, "12,346 ± 0.5"), (0.99999, 1e-4, "1.000 ± 1·10⁻⁴"), (0.0945, 7e-4, "0.0945 ± 0.0007"),
     ],
 )  # fmt: skip
-def test_an_error_decides_the_digits_of_its_value(call, value, error, text):
+def test_an_error_decides_the_digits_of_its_value_four_at_most(call, value, error, text):
     assert call("format", "withError", value, error) == text
 
 
@@ -86,6 +89,43 @@ def test_a_line_breaks_where_a_check_gave_no_value_and_shows_an_unbounded_error(
     assert found["value"] == [1, 2, None, None, 4]
     assert found["low"] == pytest.approx([0.5, 1.9, None, None, -1e300])
     assert found["high"] == pytest.approx([1.5, 2.1, None, None, 1e300])
+
+
+ALERTS = """async (alerts) => {
+    const { Run } = await import("/js/run.js");
+    const run = new Run("a", []);
+    run.take({ history: [], alerts: [], names: [] }, {}, []);
+    for (const alert of alerts) run.apply({ type: "alert", alert });
+    return [run.history, run.active()];
+}"""
+
+
+def alert(number, level, message, **more):
+    return {"id": number, "rule": "edge", "level": level, "step": 10 * number, "message": message, **more}
+
+
+def test_an_alert_that_comes_again_replaces_itself(call, contexts):
+    said = [alert(1, "warning", "1.2x", acknowledged=True), alert(1, "critical", "1.7x")]
+    history, active = contexts().pages[0].evaluate(ALERTS, said)
+    assert history == active == [alert(1, "critical", "1.7x", acknowledged=True)]
+
+
+def test_a_newer_text_does_not_bring_a_cleared_alert_back(call, contexts):
+    said = [alert(1, "warning", "1.2x"), alert(2, "ok", "over"), alert(1, "warning", "1.3x")]
+    history, active = contexts().pages[0].evaluate(ALERTS, said)
+    assert [each["message"] for each in history] == ["1.3x", "over"]
+    assert active == []
+
+
+def test_a_density_ends_at_the_extreme_eigenvalues(call):
+    smoothed = {
+        "grid": [-2, -1, 0, 1, 2, 3], "values": [1, 3, 9, 9, 5, 1], "bulk": [-0.5, 1.0],
+        "outliers": [{"value": 2.5}], "step": 0,
+    }  # fmt: skip
+    found = call("density", "trimmed", smoothed)
+    assert found["grid"] == [-0.5, 0, 1, 2, 2.5]
+    assert found["values"] == [6, 9, 9, 5, 3]
+    assert math.isnan(call("density", "densityAt", found, -0.51))
 
 
 @pytest.mark.parametrize(

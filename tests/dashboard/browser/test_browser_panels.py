@@ -118,9 +118,10 @@ def test_an_earlier_spectrum_can_be_chosen_in_the_history(shown):
 
 def test_a_run_without_a_reading_says_so_and_draws_the_loss(shown):
     page = shown("waiting")
-    expect(page.locator("#status")).to_contain_text("No reading in this run")
+    expect(page.locator("#status")).to_contain_text("This run ended without a check")
+    expect(page.locator("#status")).to_contain_text("every=N")
     expect(page.locator("#ended")).to_contain_text("The training ended with an error at step 29")
-    expect(page.locator("[data-panel=condition] .chip")).to_have_text("○ no reading yet")
+    expect(page.locator("[data-panel=condition] .chip")).to_have_text("○ no check")
     expect(figure(page, "lambda_max", "extremes")).to_have_text("not measured")
     expect(page.locator("[data-panel=timeline] .readout .v").first).to_have_text("2.01")
 
@@ -131,9 +132,45 @@ def test_a_run_in_a_folder_with_an_odd_name_is_found(visit, site):
     expect(figure(page, "lambda_max", "extremes")).to_contain_text("±")
 
 
-def test_an_unknown_run_says_so(visit, site):
-    page = visit(f"{site}/?run=nobody", allow="404|WebSocket")
-    expect(page.locator("#status")).to_contain_text("there is no run 'nobody'")
+@pytest.mark.parametrize("address", ["?run=nobody", "#run=nobody"])
+def test_an_unknown_run_is_told_once_beside_the_runs_there_are(visit, site, address):
+    asked, sockets = [], []
+
+    def listen(page):
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("websocket", lambda socket: sockets.append(socket.url))
+
+    page = visit(f"{site}/{address}", allow="404", before=listen)
+    missing = page.locator("#missing")
+    expect(missing).to_contain_text("There is no run 'nobody'")
+    expect(missing.locator("li")).to_have_count(8)
+    for other in ("#status", "#lost", "#panels", "#ended", "#empty"):
+        expect(page.locator(other)).to_be_hidden()
+    assert len([url for url in asked if "nobody" in url and "/api/" in url]) == 1
+    assert [url for url in sockets if "nobody" in url] == []
+    missing.get_by_role("button", name="canyon", exact=True).click()
+    expect(figure(page, "lambda_max", "extremes")).to_contain_text("±")
+    expect(missing).to_be_hidden()
+
+
+def test_an_unknown_run_is_not_laid_over_another(visit, site):
+    page = visit(f"{site}/?run=edge&with=nobody", allow="404")
+    expect(figure(page, "lambda_max", "extremes")).to_contain_text("±")
+    expect(page.locator(".other")).to_be_hidden()
+    assert page.url.endswith("?run=edge")
+
+
+def test_an_interrupted_run_is_no_failure(shown):
+    page = shown("halted")
+    expect(page.locator("#connection")).to_have_text("■ interrupted")
+    expect(page.locator("#ended")).to_be_hidden()
+    neutral = page.locator(".run-facts").evaluate("n => getComputedStyle(n).color")
+    assert page.locator("#connection").evaluate("n => getComputedStyle(n).color") == neutral
+
+
+def test_a_share_is_written_in_per_cent(shown):
+    page = shown("healthy")
+    expect(page.locator("[data-panel=measurement] .readout .v").first).to_have_text("1.6 %")
 
 
 def test_a_loss_that_is_not_a_number_is_shown_as_such(shown):

@@ -43,9 +43,9 @@ export class App {
   // -- runs ---------------------------------------------------------------------------------------
 
   async start() {
-    const wanted = new URLSearchParams(location.search);
+    const wanted = new URLSearchParams(location.search || location.hash.slice(1));
     const run = wanted.get("run");
-    if (run !== null) this.choose(run, wanted.get("with"));
+    if (run) this.choose(run, wanted.get("with") || null);
     await this.readList();
     if (!this.primary) this.live.watch(null);
     setInterval(() => this.followOverlay(), OVERLAY_PAUSE);
@@ -61,6 +61,7 @@ export class App {
     }
     const newest = this.newest();
     if (!this.primary && newest !== null) this.choose(newest, null);
+    if (this.primary?.refused && this.runs.some((run) => run.id === this.primary?.id)) await this.follow(this.primary);
     this.changed();
   }
 
@@ -77,10 +78,17 @@ export class App {
     if (this.primary?.id !== id) {
       this.primary = new Run(id, this.metrics);
       this.window = null;
-      this.loading = this.primary.load().then(() => this.changed());
-      this.live.watch(id);
+      this.live.rest(); // what it still says is of the run before
+      this.loading = this.follow(this.primary);
     }
     this.lay(other);
+  }
+
+  /** @param {Run} run Read it, then follow it; one that the server refuses is not asked for again. */
+  async follow(run) {
+    await run.load();
+    if (run === this.primary) this.live.watch(run.refused ? null : run.id);
+    this.changed();
   }
 
   /** @param {string|null} other the run to lay over the chosen one; null takes it away */
@@ -89,13 +97,27 @@ export class App {
     const query = new URLSearchParams({ run: this.primary?.id ?? "" });
     if (other !== null) query.set("with", other);
     history.replaceState(null, "", `${location.pathname}?${query}`);
-    if (this.overlay && !this.overlay.info) void this.overlay.load().then(() => this.changed());
+    if (this.overlay && !this.overlay.info) void this.readOverlay(this.overlay);
     this.touched();
+  }
+
+  /** @param {Run} run Read it; one that the server refuses is taken away again. */
+  async readOverlay(run) {
+    await run.load();
+    if (run.refused && run === this.overlay) this.lay(null);
+    this.changed();
+  }
+
+  /** The link was lost: to this run alone, or to the server? */
+  async lookForRun() {
+    const run = this.primary;
+    await run?.look();
+    if (run?.refused && run === this.primary) this.live.watch(null);
   }
 
   followOverlay() {
     if (this.overlay?.info?.status !== "live" || document.hidden || this.link.phase !== "open") return;
-    void this.overlay.load().then(() => this.changed());
+    void this.readOverlay(this.overlay);
   }
 
   /**
@@ -104,14 +126,17 @@ export class App {
    */
   async linked(again) {
     await this.loading;
-    if (again || this.primary?.info?.status === "live") await this.resynchronise();
+    const run = this.primary;
+    const isBehind = run && !run.refused && (!run.info || run.info.status === "live");
+    if (again || isBehind) await this.resynchronise();
   }
 
   /** Read everything anew: after the link came (back), or when the server says that this page fell behind. */
   async resynchronise() {
     await this.readList();
-    for (const run of this.shown()) run.detail = null;
-    await Promise.all(this.shown().map((run) => run.load()));
+    const runs = this.shown().filter((run) => !run.refused);
+    for (const run of runs) run.detail = null;
+    await Promise.all(runs.map((run) => run.load()));
     void this.refine();
     this.changed();
   }
@@ -129,6 +154,7 @@ export class App {
     const again = this.link.phase === "lost";
     this.link = link;
     if (link.phase === "open") void this.linked(again);
+    if (link.phase === "lost") void this.lookForRun();
     this.touched();
   }
 

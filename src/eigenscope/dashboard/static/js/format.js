@@ -2,6 +2,7 @@
 
 const SUPERSCRIPT = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 const MINUS = "−";
+const DIGITS = 4; // of a value, at most: what a reader takes in, and more than a probe's sampling error supports
 
 /** @param {number} exponent @returns {string} */
 export function powerOfTen(exponent) {
@@ -12,8 +13,13 @@ export function powerOfTen(exponent) {
 /** @type {Intl.NumberFormat[]} by decimals; making one takes far longer than using it */
 const FORMATS = [];
 
-/** @param {number} value @param {number} decimals @returns {string} with thousands grouped and a true minus sign */
+/**
+ * @param {number} value
+ * @param {number} decimals -2 rounds to hundreds
+ * @returns {string} with thousands grouped and a true minus sign
+ */
 function fixed(value, decimals) {
+  if (decimals < 0) return fixed(Math.round(value * 10 ** decimals) / 10 ** decimals, 0);
   const options = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
   FORMATS[decimals] ??= new Intl.NumberFormat("en-US", options);
   const text = FORMATS[decimals].format(Math.abs(value));
@@ -44,7 +50,7 @@ function isPlain(value) {
  * @param {number} [digits]
  * @returns {string}
  */
-export function number(value, digits = 4) {
+export function number(value, digits = DIGITS) {
   if (value === null || value === undefined) return "—";
   const name = special(value);
   if (name) return name;
@@ -67,8 +73,8 @@ function decimalsFor(error) {
 }
 
 /**
- * A value and its error, rounded to what the error supports: "12.30 ± 0.01", "(1.234 ± 0.005)·10⁶".
- * An error of more than six digits below the value is written on its own.
+ * A value and its error, rounded to what the error supports and to four digits at most: "12.35 ± 0.04",
+ * "2,100 ± 700", "(1.234 ± 0.005)·10⁶"; a smaller error is written all the same: "38.28 ± 1·10⁻⁴".
  * @param {number|null|undefined} value
  * @param {number|null|undefined} error
  * @returns {string}
@@ -80,11 +86,13 @@ export function withError(value, error) {
   if (!Number.isFinite(error)) return `${number(value)} ± ∞`;
   const size = Math.max(Math.abs(value), error);
   if (error === 0) return `${number(value)} ± 0`;
-  if (error < size * 1e-5) return `${number(value, 6)} ± ${number(error, 1)}`;
+  if (error < size * 1e-5) return `${number(value)} ± ${number(error, 1)}`;
   const exponent = isPlain(size) ? 0 : exponentOf(size);
   const scale = 10 ** exponent;
-  const decimals = Math.max(0, decimalsFor(error / scale));
-  const text = `${fixed(value / scale, decimals)} ± ${fixed(error / scale, decimals)}`;
+  const supported = decimalsFor(error / scale);
+  const shown = Math.min(supported, Math.max(0, DIGITS - 1 - exponentOf(Number((size / scale).toPrecision(DIGITS)))));
+  const spread = supported <= shown + 1 ? fixed(error / scale, supported) : number(error / scale, 1);
+  const text = `${fixed(value / scale, shown)} ± ${spread}`;
   return exponent === 0 ? text : `(${text})·${powerOfTen(exponent)}`;
 }
 

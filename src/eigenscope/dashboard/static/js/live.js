@@ -29,6 +29,13 @@ export class Live {
     this.open();
   }
 
+  /** Follow nothing until the next `watch`. */
+  rest() {
+    clearTimeout(this.timer);
+    this.drop();
+    this.socket = null;
+  }
+
   retryNow() {
     if (this.socket?.readyState !== WebSocket.OPEN) this.open();
   }

@@ -2,16 +2,15 @@
 
 import { keepToken } from "./api.js";
 import { App } from "./app.js";
-import { byId } from "./dom.js";
 import { PANELS } from "./panels/registry.js";
 import { startTheme } from "./theme.js";
 import { alertLog } from "./ui/alertlog.js";
 import { setDefinitions } from "./ui/definitions.js";
+import { grid } from "./ui/grid.js";
 import { header } from "./ui/header.js";
 import { startHelp } from "./ui/help.js";
 import { notices } from "./ui/notices.js";
 import { runList } from "./ui/runlist.js";
-import { Shell } from "./ui/shell.js";
 import { announcer, statusBar } from "./ui/statusbar.js";
 
 keepToken();
@@ -19,12 +18,7 @@ const app = new App([...new Set(PANELS.flatMap((panel) => panel.metrics))]);
 
 app.parts.push({ draw: () => setDefinitions(app.session.definitions) });
 app.parts.push(header(app), notices(app), runList(app));
-PANELS.forEach((panel, i) => {
-  const shell = new Shell(panel, i + 1);
-  byId("panels").append(shell.root);
-  app.parts.push(panel.mount(shell, app));
-});
-app.parts.push(alertLog(app));
+app.parts.push(grid(app, PANELS), alertLog(app));
 app.hiddenParts.push(statusBar(app), announcer(app));
 
 startTheme(app);

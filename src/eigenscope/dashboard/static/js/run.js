@@ -1,6 +1,7 @@
 // One run as the page knows it: read from the server, then kept current by its messages.
 
-import { api } from "./api.js";
+import { api, Refused } from "./api.js";
+import { trimmed } from "./density.js";
 import { Track } from "./track.js";
 
 /** @typedef {import("./types.js").Alert} Alert */
@@ -24,6 +25,7 @@ export class Run {
     this.metrics = metrics;
     /** @type {import("./types.js").RunInfo|null} null until the server has answered */ this.info = null;
     /** @type {string|null} why it can't be shown */ this.problem = null;
+    this.refused = false; // the server knows no such run, or can't open it: asking again won't help
     /** @type {Map<string, Track>} the whole run, decimated */ this.tracks = new Map();
     /** @type {{span: Span, tracks: Map<string, Track>}|null} the window that is looked at */ this.detail = null;
     /** @type {Map<string, {version: number, track: Track}>} `tracks` with `detail` in them */ this.joined = new Map();
@@ -57,11 +59,26 @@ export class Run {
       ]);
       this.take(info, series, densities);
     } catch (error) {
-      this.problem = error instanceof Error ? error.message : String(error);
+      this.fail(error);
     }
     const waited = this.waiting ?? [];
     this.waiting = null;
     for (const message of waited) this.apply(message);
+  }
+
+  /** Ask only whether the server still knows it. */
+  async look() {
+    try {
+      await api.run(this.id);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** @param {unknown} error */
+  fail(error) {
+    this.refused = error instanceof Refused && error.status >= 400 && error.status < 500;
+    if (this.refused || !this.info) this.problem = error instanceof Error ? error.message : String(error);
   }
 
   /**
@@ -71,9 +88,10 @@ export class Run {
    */
   take(info, series, densities) {
     this.problem = null;
+    this.refused = false;
     this.info = info;
     this.tracks = new Map(Object.entries(series).map(([name, points]) => [name, new Track(points)]));
-    this.densities = densities;
+    this.densities = densities.map(trimmed);
     this.history = [...info.history].sort((a, b) => a.step - b.step || (a.id ?? 0) - (b.id ?? 0));
     this.standing = new Map(info.alerts.map((alert) => [alert.rule, alert]));
     for (const key of /** @type {const} */ (["series", "reading", "densities", "alerts"])) this.seen[key] += 1;
@@ -88,6 +106,7 @@ export class Run {
     else if (message.type === "alert") this.takeAlert(message.alert);
     else if (message.type === "status") {
       const { status, last_step, measuring_share } = message;
+      if (status !== this.info.status) this.seen.reading += 1; // an ended run says otherwise why it has none
       Object.assign(this.info, { status, last_step, measuring_share });
     }
   }
@@ -111,23 +130,30 @@ export class Run {
     this.info.reading = reading;
     this.seen.reading += 1;
     if (!density?.grid || this.densities.some((d) => d.step === density.step)) return;
-    this.densities.push({ ...density, step: density.step ?? reading.step });
+    this.densities.push(trimmed({ ...density, step: density.step ?? reading.step }));
     if (this.densities.length > MOST_DENSITIES) this.densities = this.densities.filter((_, i) => i % 2 === 1);
     this.seen.densities += 1;
   }
 
-  /** @param {Alert} alert */
+  /** @param {Alert} alert a new transition, or a known one with a newer text */
   takeAlert(alert) {
-    if (alert.id !== undefined && this.history.some((known) => known.id === alert.id)) return;
-    this.history = [...this.history, alert].slice(-MOST_TRANSITIONS);
-    if (alert.level === "ok") this.standing.delete(alert.rule);
-    else this.standing.set(alert.rule, alert);
+    const at = this.history.findIndex((known) => known.id === alert.id && alert.id !== undefined);
+    const taken = { ...this.history[at], ...alert };
+    this.history = at < 0 ? [...this.history, taken].slice(-MOST_TRANSITIONS) : this.history.with(at, taken);
+    const last = this.history.findLast((known) => known.rule === alert.rule);
+    if (last?.level === "ok") this.standing.delete(alert.rule);
+    else if (last) this.standing.set(alert.rule, last);
     this.seen.alerts += 1;
   }
 
   /** @param {string} [panel] @returns {Alert[]} the active alerts, of one panel where it is named; the worst first */
   active(panel) {
     return [...this.standing.values()].filter((a) => !panel || a.panel === panel).sort(worseFirst);
+  }
+
+  /** @returns {boolean} nothing more will be written to it */
+  get hasEnded() {
+    return this.info !== null && this.info.status !== "live";
   }
 
   /** @param {Alert} alert @returns {boolean} */

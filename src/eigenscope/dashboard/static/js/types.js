@@ -17,7 +17,7 @@
  *   value?: number|null, threshold?: number|null, message: string, action?: string|null, reason?: string|null,
  *   acknowledged?: number|boolean|null, time?: number|null}} Alert: one transition of a rule */
 
-/** @typedef {"live"|"finished"|"failed"|"stopped"} Status */
+/** @typedef {"live"|"finished"|"interrupted"|"failed"|"stopped"} Status */
 
 /** @typedef {{id: string, name: string, status: Status, last_step: number|null, started?: number|null,
  *   updated?: number|null, config?: Record<string, unknown>, alert: Alert|null}} RunItem: a line of the run list */
@@ -45,7 +45,10 @@
 /** @typedef {import("./app.js").App} App */
 /** @typedef {import("./ui/shell.js").Shell} Shell */
 
+/** @typedef {import("./run.js").Run} Run */
+
 /** @typedef {{name: string, title: string, place: number, metrics: string[], wide?: boolean,
- *   mount(shell: Shell, app: App): Part}} Panel: `place` is the position in the grid, 1 first */
+ *   applies?(run: Run): boolean, mount(shell: Shell, app: App): Part}} Panel: `place` orders the grid, 1 first; a panel
+ *   that does not apply to a run, because the run holds nothing for it, is absent, and the others close up */
 
 export {};

@@ -4,8 +4,10 @@ import { EXACT } from "../run.js";
 
 /** @typedef {import("../track.js").Track} Track */
 
-/** @typedef {{metric: string, label: string, side?: boolean, stepped?: boolean, breaks?: string}} Line:
- *  `side` is drawn lighter; where `breaks`, another metric, has points but this one has none, its line is broken */
+/** @typedef {{metric: string, label: string, side?: boolean, stepped?: boolean, breaks?: string,
+ *   isShare?: boolean}} Line:
+ *  `side` is drawn lighter; where `breaks`, another metric, has points but this one has none, its line is broken;
+ *  `isShare` is written in per cent */
 
 /** @typedef {{steps: number[], low: (number|null)[], value: (number|null)[], high: (number|null)[]}} Columns */
 

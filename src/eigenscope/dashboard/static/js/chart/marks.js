@@ -1,6 +1,6 @@
 // What is drawn over a chart by hand: reference lines, alerts, and the places of values that are no numbers.
 
-import uPlot from "../../vendor/uplot/uPlot.esm.js";
+import uPlot from "../../vendor/uplot/uPlot.js";
 import { palette } from "../theme.js";
 
 /** @typedef {{value: () => number|null|undefined, label: string, level?: "warning"|"critical", wash?: boolean}} Mark: a

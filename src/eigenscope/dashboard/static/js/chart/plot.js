@@ -1,6 +1,6 @@
 // What all uPlot charts of the page share: axes, cursor, gestures, keys and size.
 
-import uPlot from "../../vendor/uplot/uPlot.esm.js";
+import uPlot from "../../vendor/uplot/uPlot.js";
 import { stepTick, tick } from "../format.js";
 import { evenTicks } from "../scales.js";
 import { palette } from "../theme.js";
@@ -71,7 +71,7 @@ export function eigenvalueAxis(scale, labelled) {
   return {
     ...stepAxis(labelled),
     splits: (u, _, min, max) =>
-      roomy(u, scale().ticks(min, max, Math.max(3, Math.floor(u.bbox.width / uPlot.pxRatio / 44))), "x", 40),
+      roomy(u, scale().ticks(min, max, Math.max(3, Math.floor(u.bbox.width / uPlot.pxRatio / 32))), "x", 40),
     values: (_, splits) => splits.map((s) => (labelled ? tick(s) : "")),
     filter: (_, splits) => splits,
   };

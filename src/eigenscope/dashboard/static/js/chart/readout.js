@@ -1,7 +1,7 @@
 // The line over a chart: its legend, with the values under the cursor, or the latest where there is no cursor.
 
 import { h, setAttribute, setText } from "../dom.js";
-import { count, withError } from "../format.js";
+import { count, percent, withError } from "../format.js";
 import { EXACT } from "../run.js";
 import { term } from "../ui/definitions.js";
 
@@ -52,7 +52,7 @@ export class Readout {
         if (node)
           setText(
             node,
-            !withValues ? "" : index < 0 ? "—" : withError(track.values[index], noError(track.errors[index])),
+            !withValues ? "" : index < 0 ? "none" : written(line, track, index),
           );
       });
     });
@@ -75,7 +75,13 @@ function valueAt(run, line, step) {
   return checks.length < EXACT && check !== track.steps[index] ? -1 : index;
 }
 
-/** @param {number|undefined} error @returns {number|null} */
-export function noError(error) {
-  return error === undefined || Number.isNaN(error) ? null : error;
+/** @param {Run|null|undefined} run @returns {string} what an empty chart says */
+export function unmeasured(run) {
+  return run?.hasEnded ? "no values" : "no values yet";
+}
+
+/** @param {Line} line @param {import("../track.js").Track} track @param {number} index @returns {string} one point */
+export function written(line, track, index) {
+  const [value, error = NaN] = [track.values[index], track.errors[index]];
+  return line.isShare ? percent(value) : withError(value, Number.isNaN(error) ? null : error);
 }

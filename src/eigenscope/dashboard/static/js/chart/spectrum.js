@@ -1,6 +1,6 @@
 // The spectral density at one step: logarithmic height over a signed asinh axis, every outlier marked.
 
-import uPlot from "../../vendor/uplot/uPlot.esm.js";
+import uPlot from "../../vendor/uplot/uPlot.js";
 import { h, setAttribute } from "../dom.js";
 import { count, number } from "../format.js";
 import { linear, log } from "../scales.js";
@@ -20,7 +20,8 @@ export function floorOf(ceiling) {
 }
 
 /** @typedef {{scale: import("../scales.js").Scale, range: [number, number], noise: number|null,
- *   densities: Density[]}} Spectra: one density a shown run, on a common axis; `noise` is τ */
+ *   densities: Density[], empty: string}} Spectra: one density a shown run, on a common axis; `noise` is τ; `empty` is
+ *   said where there is none */
 
 export class Spectrum {
   /** @param {HTMLElement} body @param {import("./plot.js").Gestures} gestures @param {() => void} onCursor */
@@ -28,7 +29,7 @@ export class Spectrum {
     this.gestures = gestures;
     this.onCursor = onCursor;
     /** @type {uPlot|null} */ this.plot = null;
-    /** @type {Spectra} */ this.now = { scale: linear, range: [-1, 1], noise: null, densities: [] };
+    /** @type {Spectra} */ this.now = { scale: linear, range: [-1, 1], noise: null, densities: [], empty: "" };
     this.built = "";
     this.host = h("div", { class: "plot", tabindex: "0", role: "img", "aria-label": "Spectral density" });
     body.append(this.host);
@@ -45,7 +46,7 @@ export class Spectrum {
     const [min, max] = spectra.range;
     this.plot?.batch(() => this.plot?.setScale("x", { min, max }));
     setAttribute(this.host, "aria-label", this.summary());
-    setAttribute(this.host, "data-empty", spectra.densities.length ? null : "");
+    setAttribute(this.host, "data-empty", spectra.densities.length ? null : spectra.empty);
   }
 
   /** @returns {uPlot.AlignedData} */
@@ -117,27 +118,18 @@ export class Spectrum {
     });
   }
 
-  /** @param {uPlot} u A stem with a head, and a whisker for the error, at each outlier. */
+  /** @param {uPlot} u At each outlier a stem with a head and a whisker for the error: see `Lane`. */
   drawOutliers(u) {
-    const { ctx, bbox } = u;
-    const px = uPlot.pxRatio;
     this.now.densities.forEach((density, run) =>
       inside(u, () => {
-        ctx.strokeStyle = ctx.fillStyle = palette[run ? "run-b" : "run-a"];
-        ctx.lineWidth = px;
-        if (run) ctx.setLineDash([3 * px, 2 * px]);
+        u.ctx.strokeStyle = palette[run ? "run-b" : "run-a"];
+        u.ctx.fillStyle = palette[run ? "panel" : "run-a"];
+        u.ctx.lineWidth = uPlot.pxRatio;
+        const lane = laneOf(u, run);
         for (const { value, error } of density.outliers) {
-          const x = u.valToPos(value, "x", true);
-          const top = bbox.top + (run ? 14 : 6) * px;
-          whisker(u, value, error ?? 0, top);
-          ctx.beginPath();
-          ctx.moveTo(x, top);
-          ctx.lineTo(x, bbox.top + bbox.height);
-          ctx.stroke();
-          ctx.beginPath();
-          ctx.moveTo(x, top + 5 * px);
-          for (const side of [-3.5, 3.5]) ctx.lineTo(x + side * px, top - 2 * px);
-          ctx.fill();
+          u.ctx.setLineDash([]);
+          whisker(u, value, error ?? 0, lane.head);
+          pin(u, u.valToPos(value, "x", true), lane);
         }
       }),
     );
@@ -158,6 +150,35 @@ export class Spectrum {
     const bulk = `bulk from ${number(low)} to ${number(high)}`;
     return `Spectral density at step ${count(density.step)}: ${bulk}; outliers: ${outliers}.`;
   }
+}
+
+/** @typedef {{head: number, foot: number, side: 1|-1, dash: number[]}} Lane: where a run's marks stand, in device px;
+ *  `side` is where the head's tip points: 1 down */
+
+/** @param {uPlot} u @param {number} run @returns {Lane} the first run's hang from above, the second's stand below */
+function laneOf({ bbox: { top, height } }, run) {
+  const px = uPlot.pxRatio;
+  const [high, low] = [top + 6 * px, top + height - 6 * px];
+  return run
+    ? { head: low, foot: top + height * 0.45, side: -1, dash: [3 * px, 2 * px] }
+    : { head: high, foot: top + height, side: 1, dash: [] };
+}
+
+/** @param {uPlot} u @param {number} x @param {Lane} lane A full head for the first run, a hollow one for the second. */
+function pin({ ctx }, x, { head, foot, side, dash }) {
+  const px = uPlot.pxRatio;
+  ctx.setLineDash(dash);
+  ctx.beginPath();
+  ctx.moveTo(x, head);
+  ctx.lineTo(x, foot);
+  ctx.stroke();
+  ctx.setLineDash([]);
+  ctx.beginPath();
+  ctx.moveTo(x, head + side * 5 * px);
+  for (const way of [-3.5, 3.5]) ctx.lineTo(x + way * px, head - side * 2 * px);
+  ctx.closePath();
+  ctx.fill();
+  ctx.stroke();
 }
 
 /** @param {uPlot} u @param {number} value @param {number} error @param {number} y */

@@ -1,14 +1,15 @@
 // The words around the spectral density: what the marks are, what is under the cursor, what the colours stand for.
 
 import { paintRamp } from "../colormap.js";
+import { densityAt } from "../density.js";
 import { h, setText } from "../dom.js";
 import { count, number } from "../format.js";
 import { term } from "../ui/definitions.js";
 import { swatch } from "./readout.js";
 import { floorOf } from "./spectrum.js";
-import { densityAt } from "./waterfall.js";
 
 /** @typedef {import("../types.js").Density} Density */
+/** @typedef {import("../run.js").Run} Run */
 
 export class SpectrumLegend {
   /** @param {() => void} onLatest */
@@ -16,7 +17,8 @@ export class SpectrumLegend {
     this.at = h("span", { class: "at", "data-figure": "density_step" });
     this.under = h("span", { class: "v" });
     this.noise = h("span", { class: "v" });
-    this.second = h("span", { class: "entry", hidden: true }, swatch("b"), "other run");
+    this.other = h("span");
+    this.outliers = h("span");
     this.latest = h("button", {
       type: "button",
       class: "quiet",
@@ -24,13 +26,16 @@ export class SpectrumLegend {
       hidden: true,
       on: { click: onLatest },
     });
-    const mark = (/** @type {string} */ kind) => h("i", { class: `swatch ${kind}`, "aria-hidden": "true" });
+    this.history = h("span");
+    const mark = (/** @type {string} */ kind, /** @type {"a"|"b"} */ run = "a") =>
+      h("i", { class: `swatch ${kind}`, "data-run": run, "aria-hidden": "true" });
+    this.second = h("span", { class: "entry", hidden: true }, swatch("b"), mark("outlier", "b"), this.other);
     this.top = h(
       "figcaption",
       { class: "readout" },
       h("span", { class: "entry" }, swatch("a"), term("density", "density"), this.under),
+      h("span", { class: "entry" }, mark("outlier"), this.outliers),
       this.second,
-      h("span", { class: "entry" }, mark("outlier"), "outlier"),
       h("span", { class: "entry" }, mark("noise"), term("noise_floor", "|λ| < τ"), this.noise),
       this.at,
       this.latest,
@@ -41,7 +46,7 @@ export class SpectrumLegend {
     this.bottom = h(
       "div",
       { class: "legend" },
-      h("span", { text: "history: eigenvalues per unit" }),
+      this.history,
       this.low,
       this.ramp,
       this.high,
@@ -62,12 +67,16 @@ export class SpectrumLegend {
 
   /**
    * @param {number|null} noise τ
-   * @param {boolean} overlaid
+   * @param {Run|null} run
+   * @param {Run|null} other the one laid over it
    * @param {boolean} chosen a step other than the latest is shown
    */
-  state(noise, overlaid, chosen) {
+  state(noise, run, other, chosen) {
     setText(this.noise, noise === null ? "" : number(noise, 2));
-    this.second.hidden = !overlaid;
+    setText(this.outliers, other && run ? `outlier, ${run.name}` : "outlier");
+    setText(this.other, other ? `density, outlier, ${other.name}` : "");
+    setText(this.history, `history${other && run ? ` of ${run.name}` : ""}: eigenvalues per unit`);
+    this.second.hidden = !other;
     this.latest.hidden = !chosen;
   }
 

@@ -1,8 +1,8 @@
 // The table behind a chart: the same points, as text.
 
 import { h } from "../dom.js";
-import { count, withError } from "../format.js";
-import { noError } from "./readout.js";
+import { count } from "../format.js";
+import { written } from "./readout.js";
 
 const MOST_ROWS = 200;
 
@@ -35,13 +35,13 @@ export function table(caption, head, rows) {
  * @returns {HTMLTableElement}
  */
 export function trendTable(title, runs, lines, view) {
-  const tracks = runs.flatMap((run) => lines.map((line) => run.track(line.metric)));
-  const steps = new Set(tracks.flatMap((t) => t.steps.slice(t.indexAt(view.min - 1e-9) + 1, t.indexAt(view.max) + 1)));
+  const columns = runs.flatMap((run) => lines.map((line) => ({ line, track: run.track(line.metric) })));
+  const steps = new Set(columns.flatMap(({ track: t }) => t.steps.slice(t.indexAt(view.min - 1e-9) + 1, t.indexAt(view.max) + 1)));
   const newest = [...steps].sort((a, b) => b - a).slice(0, MOST_ROWS);
   const heads = runs.flatMap((run) =>
     lines.map((line) => (runs.length > 1 ? `${line.label}, ${run.name}` : line.label)),
   );
-  const rows = newest.map((step) => [count(step), ...tracks.map((track) => cell(track, step))]);
+  const rows = newest.map((step) => [count(step), ...columns.map(({ line, track }) => cell(line, track, step))]);
   const part =
     newest.length < steps.size
       ? `the newest ${newest.length} of ${count(steps.size)} points`
@@ -53,8 +53,8 @@ export function trendTable(title, runs, lines, view) {
   );
 }
 
-/** @param {import("../track.js").Track} track @param {number} step @returns {string} */
-function cell(track, step) {
+/** @param {import("./data.js").Line} line @param {import("../track.js").Track} track @param {number} step */
+function cell(line, track, step) {
   const i = track.indexAt(step);
-  return i >= 0 && track.steps[i] === step ? withError(track.values[i], noError(track.errors[i])) : "";
+  return i >= 0 && track.steps[i] === step ? written(line, track, i) : "";
 }

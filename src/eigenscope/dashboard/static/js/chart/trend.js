@@ -1,14 +1,14 @@
 // A metric (or two) over the steps, of one run or two, with error bands and nothing smoothed.
 
-import uPlot from "../../vendor/uplot/uPlot.esm.js";
+import uPlot from "../../vendor/uplot/uPlot.js";
 import { changes, h, setAttribute } from "../dom.js";
-import { count, number } from "../format.js";
+import { count, number, percent } from "../format.js";
 import { asinh, linear, log, padded } from "../scales.js";
 import { palette } from "../theme.js";
 import { bounds, columns, needsAsinh } from "./data.js";
 import { alertLines, crosses, references, washes } from "./marks.js";
 import { cursor, fitted, keys, selected, stepAxis, valueAxis, wheelAndTouch } from "./plot.js";
-import { Readout } from "./readout.js";
+import { Readout, unmeasured } from "./readout.js";
 import { trendTable } from "./table.js";
 
 /** @typedef {import("../types.js").App} App */
@@ -19,7 +19,7 @@ import { trendTable } from "./table.js";
  * @typedef {object} TrendOptions
  * @property {string} title
  * @property {Line[]} lines
- * @property {"log"|"asinh"|"count"|"score"} scale of the value axis
+ * @property {"log"|"asinh"|"count"|"score"|"share"} scale of the value axis; a share ends at 1
  * @property {() => number} [threshold] of an asinh axis: linear below it
  * @property {import("./marks.js").Mark[]} [marks]
  * @property {(alert: import("../types.js").Alert) => boolean} [alerts] which alerts are marked on it
@@ -69,7 +69,7 @@ export class Trend {
   draw() {
     const runs = this.app.shown();
     const { min, max } = this.app.view();
-    const versions = runs.flatMap((run) => [run, run.seen.series, run.seen.alerts]);
+    const versions = runs.flatMap((run) => [run, run.seen.series, run.seen.alerts, run.hasEnded]);
     const data = this.dataChanged(...versions, this.app.theme);
     const view = this.viewChanged(min, max);
     if (!data && !view) return;
@@ -85,7 +85,7 @@ export class Trend {
   report(runs) {
     this.readout.show(runs, this.cursorStep());
     setAttribute(this.host, "aria-label", this.summary());
-    setAttribute(this.host, "data-empty", this.columns.some((c) => c.steps.length) ? null : "");
+    setAttribute(this.host, "data-empty", this.columns.some((c) => c.steps.length) ? null : unmeasured(runs[0]));
     if (this.tables) this.drawTable();
   }
 
@@ -172,8 +172,10 @@ export class Trend {
   /** @returns {uPlot.Axis} */
   valueAxis() {
     const axis = valueAxis(() => this.scale);
-    if (this.options.scale !== "count") return axis;
-    return { ...axis, values: (_, splits) => splits.map((s) => (Number.isInteger(s) ? count(s) : "")) };
+    /** @type {Partial<Record<TrendOptions["scale"], (value: number) => string>>} */
+    const labels = { count: (s) => (Number.isInteger(s) ? count(s) : ""), share: percent };
+    const label = labels[this.options.scale];
+    return label ? { ...axis, values: (_, splits) => splits.map(label) } : axis;
   }
 
   /** @param {uPlot} u */
@@ -200,8 +202,9 @@ export class Trend {
     if (!found) return this.scale === log ? [0.1, 10] : [-1, 1];
     const marks = (this.options.marks ?? []).map((mark) => mark.value()).filter((v) => typeof v === "number");
     const [least, most] = [Math.min(found[0], ...marks), Math.max(found[1], ...marks)];
-    const [low, high] = padded(this.scale, least, most, this.options.scale === "log" ? 0.3 : 0.8);
-    return this.options.scale === "count" ? [-0.3, Math.max(high, 1.5)] : [low, high];
+    const [low, high] = padded(this.scale, least, most, this.scale === log ? 0.3 : 0.8);
+    if (this.options.scale === "count") return [-0.3, Math.max(high, 1.5)];
+    return this.options.scale === "share" ? [Math.max(low, 0), Math.min(high, 1)] : [low, high];
   }
 
   /** @returns {string} the chart in words */
@@ -209,7 +212,7 @@ export class Trend {
     const [run] = this.app.shown();
     const parts = this.options.lines.map(({ metric, label }) => {
       const { steps, values, length } = run?.track(metric) ?? { steps: [], values: [], length: 0 };
-      if (!length) return `${label}: no values yet`;
+      if (!length) return `${label}: ${unmeasured(run)}`;
       const point = (/** @type {number} */ i) => `${number(values[i])} at step ${count(steps[i])}`;
       return `${label}: ${point(0)}, ${point(length - 1)}`;
     });

@@ -1,7 +1,8 @@
 // The history of the spectrum as a picture: eigenvalues across (the axis of the density above), steps upwards.
 
-import uPlot from "../../vendor/uplot/uPlot.esm.js";
+import uPlot from "../../vendor/uplot/uPlot.js";
 import { ramp } from "../colormap.js";
+import { densityAt, holding } from "../density.js";
 import { h, setAttribute } from "../dom.js";
 import { count, stepTick } from "../format.js";
 import { evenTicks, linear } from "../scales.js";
@@ -177,35 +178,6 @@ export class Waterfall {
 }
 
 /**
- * @param {Density[]} densities by step
- * @param {number} step
- * @returns {Density|null} the last one measured at or before the step
- */
-export function holding(densities, step) {
-  let found = null;
-  for (const density of densities) {
-    if (density.step > step) break;
-    found = density;
-  }
-  return found;
-}
-
-/** @param {Density} density @param {number} value @returns {number} by linear interpolation; NaN outside the grid */
-export function densityAt(density, value) {
-  const { grid, values } = density;
-  let low = 0;
-  let high = grid.length - 1;
-  if (!(value >= (grid[0] ?? Infinity) && value <= (grid[high] ?? -Infinity))) return NaN;
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if ((grid[middle] ?? 0) <= value) low = middle;
-    else high = middle;
-  }
-  const [x0, x1, y0, y1] = [grid[low] ?? 0, grid[high] ?? 0, values[low] ?? 0, values[high] ?? 0];
-  return x1 > x0 ? y0 + ((y1 - y0) * (value - x0)) / (x1 - x0) : y0;
-}
-
-/**
  * @param {Density} density
  * @param {number[]} values
  * @param {Uint32Array} colours
@@ -218,6 +190,7 @@ function rowOf(density, values, colours, ceiling) {
   const decades = Math.log10(ceiling / floorOf(ceiling));
   for (let x = 0; x < values.length; x++) {
     const height = densityAt(density, values[x] ?? 0) / ceiling;
+    if (Number.isNaN(height)) continue; // beyond the extreme eigenvalues the paper shows
     const level = height > 0 ? 1 + Math.log10(height) / decades : 0;
     row[x] = colours[Math.round(top * Math.min(1, Math.max(0, level)))] ?? 0;
   }

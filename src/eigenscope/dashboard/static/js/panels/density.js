@@ -2,6 +2,7 @@
 
 import { Spectrum } from "../chart/spectrum.js";
 import { SpectrumLegend } from "../chart/spectrumlegend.js";
+import { unmeasured } from "../chart/readout.js";
 import { table } from "../chart/table.js";
 import { Waterfall } from "../chart/waterfall.js";
 import { changes, h } from "../dom.js";
@@ -113,7 +114,7 @@ class DensityPanel {
       min = Math.min(min, ...ends.filter((v) => v !== -Infinity));
       max = Math.max(max, ...ends.filter((v) => v !== Infinity));
     }
-    return min < max ? [min, max] : padded(this.scale, -1, 1);
+    return min < max ? padded(this.scale, min, max) : padded(this.scale, -1, 1);
   }
 
   draw() {
@@ -139,10 +140,10 @@ class DensityPanel {
     const now = this.shown(run);
     const densities = [now, this.shown(overlay)].filter((d) => d !== null);
     const range = this.range();
-    this.spectrum.show({ scale: this.scale, range, noise, densities });
+    this.spectrum.show({ scale: this.scale, range, noise, densities, empty: unmeasured(run) });
     this.waterfall.show({ ...this.history(run), scale: this.scale, range, chosen: now?.step ?? 0 });
     this.point();
-    this.legend.state(noise, overlay !== null, this.chosen !== null);
+    this.legend.state(noise, run, overlay, this.chosen !== null);
     this.legend.colours(ceilingOf(run?.densities ?? []));
     this.sayAge(run, now);
     if (!this.table.hidden) this.fillTable();

@@ -1,4 +1,4 @@
-// The ends of the spectrum. It keeps the fourth place until the Jacobian's panel comes, then moves behind it.
+// The ends of the spectrum.
 
 import { Trend } from "../chart/trend.js";
 import { changes } from "../dom.js";
@@ -9,7 +9,7 @@ import { sampling } from "./saddle.js";
 export const extremes = {
   name: "extremes",
   title: "Extreme eigenvalues",
-  place: 4,
+  place: 7,
   metrics: ["lambda_max", "lambda_min"],
   mount(shell, app) {
     const high = shell.figure("lambda_max", "λmax", true);

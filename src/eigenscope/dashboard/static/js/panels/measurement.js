@@ -1,4 +1,4 @@
-// The bill and the circumstances. It keeps the sixth place until the Lipschitz panel comes, then moves behind it.
+// The bill and the circumstances.
 
 import { Trend } from "../chart/trend.js";
 import { changes, h } from "../dom.js";
@@ -8,25 +8,23 @@ import { isDefined, term } from "../ui/definitions.js";
 /** @typedef {import("../run.js").Run} Run */
 /** @typedef {[name: string|null, label: string, value: string, long?: boolean]} Fact: a `long` one has a row of its own */
 
+const SHORT = 26; // characters of a fact that shares its row
+const LONGEST = 120; // characters of a fact
+
 /** @type {import("../types.js").Panel} */
 export const measurement = {
   name: "measurement",
   title: "Measurement and run",
-  place: 6,
+  place: 8,
   metrics: ["measuring_share"],
   mount(shell, app) {
-    const list = h("dl", {
-      class: "facts",
-      tabindex: "0",
-      role: "group",
-      "aria-label": "Facts of the measurement and the run",
-    });
+    const list = h("dl", { class: "facts" });
     shell.body.append(list);
     const trend = new Trend(shell, app, {
       title: "Measuring share",
-      scale: "log",
+      scale: "share",
       alone: true,
-      lines: [{ metric: "measuring_share", label: "share of the time" }],
+      lines: [{ metric: "measuring_share", label: "share of the time", isShare: true }],
       marks: [{ value: () => budgetOf(app.primary), label: "budget" }],
     });
     const changed = changes();
@@ -42,7 +40,7 @@ export const measurement = {
               "div",
               { class: long ? "long" : null },
               h("dt", null, name && isDefined(name) ? term(name, label) : label),
-              h("dd", { text: value, ...(name && { "data-figure": name }) }),
+              h("dd", { text: shortened(value), title: value, "data-figure": name }),
             ),
           ),
         );
@@ -53,6 +51,11 @@ export const measurement = {
     };
   },
 };
+
+/** @param {string} text @returns {string} what fits: the run's configuration is free, the run file has all of it */
+function shortened(text) {
+  return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
+}
 
 /** @param {Run|null} run @returns {number|null} the share that it may take; null where checks come at fixed steps */
 function budgetOf(run) {
@@ -80,7 +83,7 @@ function ofReading({ reading }) {
     ["probe_samples", "probe", `${count(asNumber(reading.probe_samples))} samples`],
     ["matrix", "matrix", String(reading.matrix ?? "—").replaceAll("_", " ")],
     ["resolution", "resolution", number(asNumber(reading.resolution), 2)],
-    ["spectrum_step", "spectrum of step", count(asNumber(reading.spectrum_step))],
+    ["spectrum_step", "spectrum from", `step ${count(asNumber(reading.spectrum_step))}`],
     ["method", "product by", String(reading.method ?? "—").replaceAll("_", " "), true],
     ["self_check", "self-check", checks(reading.self_check), true],
   ];
@@ -100,17 +103,11 @@ function checks(found) {
 /** @param {Run} run @returns {Fact[]} */
 function ofRun({ info }) {
   if (!info) return [];
-  const { budget, probe_samples: _, ...config } = info.config;
-  const environment = Object.entries(info.environment)
-    .map(([k, v]) => `${k} ${v}`)
-    .join(", ");
-  /** @type {Fact[]} */
-  const facts = Object.entries(config)
+  const { budget: _, probe_samples: __, ...config } = info.config;
+  return [...Object.entries(config), ...Object.entries(info.environment)]
     .filter(([, value]) => value !== null)
-    .map(([name, value]) => [
-      name.replaceAll("_", " "),
-      typeof value === "object" ? JSON.stringify(value) : String(value),
-    ])
-    .map(([name = "", value = ""]) => [null, name, value, value.length > 18]);
-  return environment ? [...facts, [null, "environment", environment, true]] : facts;
+    .map(([name, value]) => {
+      const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+      return [null, name.replaceAll("_", " "), text, name.length + text.length > SHORT];
+    });
 }

@@ -4,6 +4,7 @@ import { Trend } from "../chart/trend.js";
 import { changes } from "../dom.js";
 import { count, number } from "../format.js";
 import { asEstimate, fromStep } from "../ui/figure.js";
+import { unread } from "../ui/shell.js";
 
 /** @type {Record<string, [level: string, text: string]>} */
 const VERDICTS = {
@@ -42,7 +43,7 @@ export const saddle = {
         const run = app.primary;
         if (!changed(run, run?.seen.reading, run?.seen.alerts)) return;
         const reading = run?.reading;
-        const [level, text] = VERDICTS[String(reading?.verdict)] ?? ["none", "no reading yet"];
+        const [level, text] = VERDICTS[String(reading?.verdict)] ?? ["none", unread(run)];
         const worst = shell.recommend(run, "saddle");
         shell.state(worst?.level ?? level, text);
         const proven = /** @type {number|null|undefined} */ (reading?.negative_count_certified);

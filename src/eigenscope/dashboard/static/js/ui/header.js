@@ -8,6 +8,7 @@ import { term } from "./definitions.js";
 const STATES = {
   live: ["●", "live"],
   finished: ["■", "finished"],
+  interrupted: ["■", "interrupted"],
   failed: ["✕", "failed"],
   stopped: ["✕", "stopped"],
   lost: ["○", "reconnecting"],
@@ -34,9 +35,9 @@ export function header(app) {
       const info = run?.info;
       const state = link.phase === "lost" ? "lost" : (info?.status ?? "none");
       setState(state);
-      if (!changed(run, info, info?.last_step, info?.measuring_share, run?.seen.reading, overlay, overlay?.info))
+      if (!changed(run, run?.refused, info, info?.last_step, info?.measuring_share, run?.seen.reading, overlay, overlay?.info))
         return;
-      setText(name, run?.name ?? "");
+      setText(name, run?.refused ? "" : (run?.name ?? ""));
       for (const fact of facts) fact.hidden = !info;
       setText(step, count(lastStep(run)));
       const samples = run?.reading?.probe_samples ?? info?.config.probe_samples;

@@ -17,7 +17,7 @@ export function startHelp() {
 
 /** @param {number} position of a panel, 1 first */
 function goTo(position) {
-  const panel = document.querySelectorAll("#panels > .panel")[position - 1];
+  const panel = document.querySelectorAll("#panels > .panel:not([hidden])")[position - 1];
   if (!(panel instanceof HTMLElement)) return;
   panel.focus();
   panel.scrollIntoView({ block: "nearest" });

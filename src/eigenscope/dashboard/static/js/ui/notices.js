@@ -1,7 +1,7 @@
-// What the page says about itself: the server is gone, or there is no run yet.
+// What the page says about itself: the server is gone, there is no run yet, or not the one that was asked for.
 
-import { byId, changes, setText } from "../dom.js";
-import { count } from "../format.js";
+import { byId, changes, h, setText } from "../dom.js";
+import { capital, count } from "../format.js";
 
 /** @param {import("../types.js").App} app @returns {import("../types.js").Part} */
 export function notices(app) {
@@ -12,28 +12,51 @@ export function notices(app) {
   return {
     draw() {
       const { link, runs, primary } = app;
-      if (!changed(link, runs, primary, primary?.info, primary?.info?.status, primary?.problem)) return;
+      if (!changed(link, runs, primary, primary?.info, primary?.info?.status, primary?.problem, primary?.refused))
+        return;
       lost.hidden = link.phase !== "lost";
       if (link.phase === "lost") countDown(app);
       showEnd(primary);
+      const isMissing = primary !== null && primary.refused && !primary.info;
       const isEmpty = primary === null && runs !== null;
+      showMissing(app, isMissing ? primary : null);
       byId("empty").hidden = !isEmpty;
-      byId("status").hidden = isEmpty;
-      byId("panels").hidden = isEmpty;
-      byId("alerts").hidden = isEmpty;
-      document.documentElement.dataset.state = isEmpty ? "empty" : primary?.info ? "shown" : "loading";
+      for (const id of ["status", "panels", "alerts"]) byId(id).hidden = isEmpty || isMissing;
+      const state = isEmpty ? "empty" : isMissing ? "missing" : primary?.info ? "shown" : "loading";
+      document.documentElement.dataset.state = state;
     },
   };
 }
 
+/**
+ * @param {import("../types.js").App} app
+ * @param {import("../run.js").Run|null} run the one that was asked for and that the server refused
+ */
+function showMissing(app, run) {
+  byId("missing").hidden = run === null;
+  if (!run) return;
+  const runs = app.runs ?? [];
+  setText(byId("missing-title"), "This run can't be shown");
+  setText(byId("missing-text"), `${capital(run.problem ?? "")}. ${runs.length ? "These can:" : "There is no other yet."}`);
+  byId("missing-runs").replaceChildren(
+    ...runs.map(({ id, name, status, last_step }) => {
+      const choose = h("button", { type: "button", class: "link", text: name });
+      choose.addEventListener("click", () => app.choose(id, null));
+      const about = `${status}, ${last_step === null ? "no steps" : `step ${count(last_step)}`}`;
+      return h("li", null, choose, h("span", { text: about }));
+    }),
+  );
+}
+
 /** @param {import("../run.js").Run|null} run Say how a run ended that did not end well. */
 function showEnd(run) {
-  const status = run?.info?.status ?? "";
+  const status = run?.refused && run.info ? "gone" : (run?.info?.status ?? "");
   const at = `at step ${count(run?.info?.last_step)}`;
   const rest = "Everything up to there is below.";
   /** @type {Record<string, string>} */
   const texts = {
     stopped: `✕ The run stopped ${at} without an end: its process was killed, or its disk is gone. ${rest}`,
+    gone: `✕ ${capital(run?.problem ?? "")}. What is below is what this page last saw.`,
     failed: `✕ The training ended with an error ${at}. ${rest}`,
   };
   byId("ended").hidden = !(status in texts);

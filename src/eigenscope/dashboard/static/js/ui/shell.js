@@ -12,10 +12,16 @@ export function sign(level) {
   return SIGNS[/** @type {keyof typeof SIGNS} */ (level)] ?? SIGNS.none;
 }
 
+/** @param {import("../run.js").Run|null} run @returns {string} why it has no reading */
+export function unread(run) {
+  return run?.hasEnded ? "no check" : "no check yet";
+}
+
 export class Shell {
-  /** @param {import("../types.js").Panel} panel @param {number} position in the grid, 1 first */
-  constructor(panel, position) {
+  /** @param {import("../types.js").Panel} panel */
+  constructor(panel) {
     const id = `panel-${panel.name}`;
+    this.index = h("span", { class: "index", "aria-hidden": "true" });
     this.chip = h("span", { class: "chip" });
     this.aside = h("span", { class: "aside" });
     this.toggle = h("button", { type: "button", class: "quiet", "aria-pressed": "false", text: "Table" });
@@ -32,6 +38,7 @@ export class Shell {
         tabindex: "-1",
         "aria-labelledby": `${id}-title`,
         "data-panel": panel.name,
+        hidden: panel.applies !== undefined, // until a run is known that it applies to
       },
       h(
         "header",
@@ -39,7 +46,7 @@ export class Shell {
         h(
           "h2",
           { id: `${id}-title` },
-          h("span", { class: "index", "aria-hidden": "true", text: position }),
+          this.index,
           panel.title,
         ),
         this.chip,
@@ -53,6 +60,11 @@ export class Shell {
     this.toggle.setAttribute("aria-label", `${panel.title}: show the tables behind the charts`);
     this.toggle.addEventListener("click", () => this.showTables(this.toggle.getAttribute("aria-pressed") !== "true"));
     /** @type {((tables: boolean) => void)[]} */ this.onTables = [];
+  }
+
+  /** @param {number} position in the grid, 1 first: the key that leads to it */
+  number(position) {
+    setText(this.index, String(position));
   }
 
   /** @param {boolean} tables */
@@ -86,7 +98,7 @@ export class Shell {
     const worst = this.recommend(run, panel);
     if (worst) this.state(worst.level, worst.level);
     else if (run?.reading) this.state("ok", "ok");
-    else this.state("none", "no reading yet");
+    else this.state("none", unread(run));
   }
 
   /**

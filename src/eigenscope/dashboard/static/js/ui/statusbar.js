@@ -1,10 +1,13 @@
 // The status bar: the worst alert, its reason, and the one thing to do about it.
 
 import { byId, changes, h, setAttribute, setText } from "../dom.js";
-import { capital, count } from "../format.js";
+import { capital, count, percent } from "../format.js";
 import { sign } from "./shell.js";
 
 /** @typedef {import("../types.js").Alert} Alert */
+
+const REMEDY =
+  "To have one: check at fixed steps (every=N), give the checks a larger budget, or call monitor.measure() at the end.";
 
 /**
  * @param {import("../types.js").App} app
@@ -22,7 +25,8 @@ export function statusBar(app) {
   return {
     draw() {
       const run = app.primary;
-      if (!changed(run, run?.seen.alerts, run?.seen.reading, run?.info?.status, run?.problem, app.runs)) return;
+      if (!changed(run, run?.seen.alerts, run?.seen.reading, run?.info?.status, run?.problem, app.runs, app.link.phase))
+        return;
       const active = run?.active() ?? [];
       const shown = active[0] ? ofAlert(active[0], run?.isAcknowledged(active[0]) ?? false) : ofQuiet(app);
       setAttribute(byId("status"), "data-level", shown.level);
@@ -50,6 +54,15 @@ function ofAlert(alert, acknowledged) {
   };
 }
 
+/** @param {import("../run.js").Run} run @returns {string} when its first check comes */
+function due({ info }) {
+  const { every, budget } = info?.config ?? {};
+  const drawn = "Loss and learning rate are drawn already.";
+  if (typeof every === "number") return `The first check comes at step ${count(every)}. ${drawn}`;
+  const share = typeof budget === "number" ? `, ${percent(budget)} of the time` : "";
+  return `A check waits until the training has earned its budget${share}. ${drawn}`;
+}
+
 /** @param {import("../types.js").App} app What stands there when no rule is raised. */
 function ofQuiet(app) {
   const run = app.primary;
@@ -59,29 +72,29 @@ function ofQuiet(app) {
     reason,
     action: "",
   });
-  if (run?.problem) return quiet("This run can't be shown", run.problem, "critical");
+  if (run?.problem && !run.info && app.link.phase === "lost") return quiet("Waiting for the server");
+  if (run?.problem && !run.info) return quiet("This run can't be shown", run.problem, "critical");
   if (!run?.info) return quiet(app.runs?.length === 0 ? "No run yet" : "Loading the run");
-  if (!run.reading && run.info.status !== "live")
-    return quiet("No reading in this run", "It ended before its first check was done.");
-  if (!run.reading)
-    return quiet("No reading yet", "The first check is still to come; loss and learning rate are drawn already.");
+  if (!run.reading) return run.hasEnded ? quiet("This run ended without a check", REMEDY) : quiet("No check yet", due(run));
   return quiet("No rule is raised", `Last reading at step ${count(run.reading.step)}.`, "ok");
 }
 
 /**
  * @param {import("../types.js").App} app
- * @returns {import("../types.js").Part} tells a screen reader each new alert, once
+ * @returns {import("../types.js").Part} tells a screen reader each new alert, once: a newer text of it is not told
  */
 export function announcer(app) {
   /** @type {import("../run.js").Run|null} */ let run = null;
   let told = 0;
+  let level = "";
   return {
     draw() {
       const last = app.primary?.history.at(-1);
-      const isNew = app.primary === run && (last?.id ?? 0) > told;
+      const isNew = app.primary === run && ((last?.id ?? 0) > told || (last?.id === told && last.level !== level));
       if (last && isNew) setText(byId("announce"), inWords(last));
       run = app.primary?.info ? app.primary : null;
       told = last?.id ?? 0;
+      level = last?.level ?? "";
     },
   };
 }
