@@ -48,10 +48,11 @@ def rules() -> str:
     rows = ["| rule | watches | warning from | critical from | action |", "|---|---|---|---|---|"]
     for name, limits in DEFAULTS.items():
         rule = RULES.get(name)
-        watches = f"`{rule.metric}`" if rule else "the training loss"
+        watches = f"`{rule.metric}`" if rule else f"the training loss{' over its lowest' * (name == 'loss_rise')}"
         graded = limits.warning != limits.critical
         levels = (f"{limits.warning:,g}", f"{limits.critical:,g}") if graded else ("", "at once")
-        rows.append(f"| `{name}` | {watches} | {' | '.join(levels)} | {rule.action if rule else 'STOP & GO BACK'} |")
+        action = rule.action if rule else f"{'LOWER THE STEP SIZE, then ' * (name == 'loss_rise')}STOP & GO BACK"
+        rows.append(f"| `{name}` | {watches} | {' | '.join(levels)} | {action} |")
     return "\n".join(rows)
 
 

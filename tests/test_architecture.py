@@ -22,7 +22,7 @@ LAYERS = [
     {"estimators"},
     {"diagnostics"},
     {"escape", "leading", "settings"},
-    {"look"},
+    {"look", "bounds", "flow"},
     {"monitor"},
     {"reports", "dashboard"},
     {"cli"},

@@ -30,3 +30,8 @@ class MeasurementError(EigenscopeError, RuntimeError):
 
 class ProductCheckError(MeasurementError):
     """The operator's products are not symmetric or disagree with finite differences."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, cut to one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

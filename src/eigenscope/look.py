@@ -19,9 +19,8 @@ from eigenscope.diagnostics.density import count_estimate, spectrum_of
 from eigenscope.diagnostics.estimate import Estimate
 from eigenscope.diagnostics.extremes import Extremes, extremes
 from eigenscope.diagnostics.reading import CurvatureReading, Escape
-from eigenscope.diagnostics.stability import Edge, sharpness_score, stability_edge
+from eigenscope.diagnostics.stability import Edge, plain_ratio, sharpness_score, stability_edge
 from eigenscope.diagnostics.verdict import Verdict, verdict
-from eigenscope.errors import InputError
 from eigenscope.escape import escape_along
 from eigenscope.estimators import Krylov, RitzPairs, deflated_trace, lanczos
 from eigenscope.leading import leading
@@ -77,11 +76,7 @@ def curvature(
         The products contradict themselves or are not finite.
     """
     probe = Probe(model, loss_fn, batches, batch_weight=batch_weight, train_mode=bool(settings.get("train_mode")))
-    try:
-        chosen = Settings(**settings)
-    except TypeError as error:
-        raise InputError(f"{str(error).split('() ')[-1]}: the settings are {', '.join(vars(Settings()))}") from None
-    return look(probe, chosen, Memory(), optimizer=optimizer, progress=progress)
+    return look(probe, Settings.of(settings), Memory(), optimizer=optimizer, progress=progress)
 
 
 def look(
@@ -140,7 +135,7 @@ class _Look:
             self.memory.ends = ends
         self._remember(krylov, pairs)
         del krylov  # its basis may be the largest thing there is
-        ratio, edge = self._stability(optimizer, ends.lambda_max)
+        ratio, edge = self._stability(optimizer, ends)
         return self._reading(ends, vectors[0], ratio, edge, converged, start)
 
     # -- the Krylov run -------------------------------------------------------------------------------------------
@@ -229,12 +224,12 @@ class _Look:
         )
         self.memory.spectrum = spectrum_of(krylov, trace, self.step)
 
-    def _stability(self, optimizer: torch.optim.Optimizer | None, top: Estimate) -> tuple[Estimate, Edge]:
+    def _stability(self, optimizer: torch.optim.Optimizer | None, ends: Extremes) -> tuple[Estimate, Edge]:
         edge = stability_edge(optimizer, self.operator.probe.parameters.tensors)
-        if edge.scale is not None:
-            return Estimate(edge.scale * (top.value or 0.0), error=edge.scale * (top.error or 0.0)), edge
-        if edge.scales is None:
-            return Estimate(None, reason=edge.reason), edge
+        plain = plain_ratio(edge, ends.lambda_max, ends.spectral_radius.value or 0.0)
+        if plain is not None:
+            return plain, edge
+        assert edge.scales is not None
         scaled = ScaledOperator(self.operator, edge.scales.to(self.operator.space.dtype).sqrt())
         start = None if self.cold else self.memory.scaled_vectors
         found = leading(scaled, start, self.generator, memory_limit=self.operator.memory_limit / 2)

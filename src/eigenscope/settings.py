@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any, Self
 
 from jaxtyping import Float
 from torch import Tensor
 
 from eigenscope.diagnostics.density import Spectrum
 from eigenscope.diagnostics.extremes import Extremes
+from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
 from eigenscope.operators import GaussNewtonOperator, HessianOperator, VectorSpace
 from eigenscope.operators.checks import SelfCheck
@@ -39,6 +42,14 @@ class Settings:
     memory_limit: float | None = None  # bytes for graphs and Krylov vectors; half of what is free by default
     train_mode: bool = False  # measure in training mode instead of evaluation mode
     seed: int = 0  # of the random start vectors
+
+    @classmethod
+    def of(cls, given: dict[str, Any], others: Iterable[str] = ()) -> Self:
+        """From keyword arguments; raises `InputError` for one that is neither a field nor among the `others`."""
+        fields = vars(cls())
+        for name in given.keys() - fields.keys():
+            raise InputError(f"there is no setting {name!r}{did_you_mean(name, [*fields, *others])}")
+        return cls(**given)
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -66,7 +66,11 @@ def test_rules_of_ones_own_move_the_thresholds(eigenscope, tmp_path):
         ("[edge_of_stabilty]", "there is no rule 'edge_of_stabilty': did you mean 'edge_of_stability'?"),
         ("[saddle]\nwarn = 1", "rules.toml: [saddle] has no setting 'warn': did you mean 'warning'?"),
         ("[saddle]\nwarning = 'x'", "rules.toml: [saddle] warning = 'x' must be a number"),
-        ("[stretched]\nwarning = 2e6", "rules.toml: [stretched] needs 0 < warning ≤ critical, got 2e+06 and 1e+06"),
+        (
+            "[stretched]\nwarning = 2e6",
+            "rules.toml: [stretched] needs 0 < warning ≤ critical, got warning = 2e+06 and "
+            "critical = 1e+06 (the default: set it as well)",
+        ),
     ],
 )
 def test_bad_rules_are_one_line_and_write_no_run(eigenscope, tmp_path, rules, words):
@@ -80,9 +84,9 @@ def test_bad_rules_are_one_line_and_write_no_run(eigenscope, tmp_path, rules, wo
     ("options", "words"),
     [
         (("--steps", 0), "--steps 0: at least one step is needed"),
-        (("--every", 0), "every=0: at least one step is needed"),
-        (("--budget", 0), "budget=0: a share of the training time is needed, over 0 and at most 1"),
-        (("--budget", 3), "budget=3: a share of the training time is needed, over 0 and at most 1"),
+        (("--every", 0), "every=0: a whole number of steps is needed, at least 1"),
+        (("--budget", 0), "budget=0.0: a share of the training time is needed, over 0 and at most 1"),
+        (("--budget", 3), "budget=3.0: a share of the training time is needed, over 0 and at most 1"),
         (("--scenario", "cliff"), "invalid choice: 'cliff'"),
     ],
 )
@@ -114,6 +118,20 @@ def test_a_port_in_use_is_one_line_and_leaves_no_run(eigenscope, tmp_path):
         line = eigenscope("demo", "--steps", 5, "--no-browser", "--port", port).complaint
     assert f"port {port} can't be used (Address already in use): choose another, or --port 0 picks a free one" in line
     assert list(tmp_path.glob("runs/*")) == []
+
+
+def test_ctrl_c_while_it_trains_ends_the_run_as_interrupted(tmp_path):
+    command = [sys.executable, "-m", "eigenscope", "demo", "--scenario", "edge", "--steps", "1000000", "--no-serve"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as demo:  # fmt: skip
+        assert any("LOWER THE STEP SIZE" in line for line in iter(demo.stdout.readline, ""))
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(timeout=30) == 130
+        assert demo.stderr.read() == "eigenscope: interrupted\n"
+    with load_run(tmp_path / "runs" / "edge") as run:
+        assert run.status == "interrupted"
 
 
 def test_it_serves_while_it_trains_and_until_interrupted(tmp_path):

@@ -169,14 +169,15 @@ def test_a_dotted_module_is_found_in_the_working_folder(mine, tmp_path):
         ("mine.py:", "is not MODULE:NAME"),
         ("nowhere.py:factory", "there is no file 'nowhere.py'"),
         ("no.such.module:factory", "there is no module 'no'"),
-        ("mine.py:nothing", "'mine.py' has no function 'nothing' (it has "),
+        ("mine.py:xyzzy", "'mine.py' has no function 'xyzzy': there are a_generator, a_number, "),
+        ("mine.py:factry", "'mine.py' has no function 'factry': did you mean 'factory'?"),
         ("mine.py:not_a_function", "'mine.py' has no function 'not_a_function'"),
         ("mine.py:a_number", "returned a value of type int: it must return (model, loss_fn, batches)"),
         ("mine.py:two_things", "returned a tuple of 2: it must return (model, loss_fn, batches)"),
         ("mine.py:no_module", "it must return (model, loss_fn, batches)"),
         ("mine.py:no_loss", "it must return (model, loss_fn, batches)"),
-        ("mine.py:crashes", "mine.py:crashes failed: RuntimeError: first second"),
-        ("mine.py:exits", "mine.py:exits failed: SystemExit: 3"),
+        ("mine.py:crashes", "mine.py:34: RuntimeError: first second"),
+        ("mine.py:exits", "mine.py:37: SystemExit: 3"),
         ("mine.py:a_vector", "loss_fn returned shape (32, 1): it must return a scalar (use .mean())"),
         ("mine.py:not_a_tensor", "loss_fn returned a float: it must return the mean loss as a tensor"),
         ("mine.py:infinite", "the loss of probe batch 0 is inf: it must be finite"),
@@ -229,6 +230,14 @@ def test_a_module_that_can_not_be_imported_says_why(eigenscope, tmp_path, source
 def test_an_error_inside_loss_fn_names_its_line(mine, tmp_path):
     line = (tmp_path / "mine.py").read_text().splitlines().index("def loss_crashes():") + 2
     assert f"loss_fn failed at {tmp_path / 'mine.py'}:{line}: " in mine("measure", "mine.py:loss_crashes").complaint
+
+
+def test_an_error_inside_the_factory_names_the_innermost_line_of_the_file(eigenscope, tmp_path):
+    """Not the line of the library that it called, nor the one that called the helper."""
+    (tmp_path / "deep.py").write_text("import torch\ndef build():\n    return torch.zeros(2) @ torch.zeros(3)\n"
+                                      "def factory():\n    return build()\n")  # fmt: skip
+    complaint = eigenscope("measure", "deep.py:factory").complaint
+    assert f"deep.py:factory failed at {tmp_path / 'deep.py'}:3: RuntimeError: " in complaint
 
 
 def test_products_that_contradict_each_other_end_with_status_1(eigenscope, tmp_path):

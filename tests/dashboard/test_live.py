@@ -64,6 +64,14 @@ def test_an_alert_arrives(browser, writer):
         )
 
 
+def test_an_alert_in_other_words_arrives_again(browser, writer):
+    with browser.listen("live") as page:
+        for tell, message in ((lambda a: writer.alert(3, a), "1.1×"), (writer.reword_alert, "1.3×")):
+            tell({"rule": "edge_of_stability", "level": "warning", "message": message})
+            alert = receive(page, "alert")["alert"]
+            assert (alert["id"], alert["message"]) == (1, message)
+
+
 def test_the_end_of_a_run_arrives(browser, writer):
     with browser.listen("live") as page:
         writer.scalars(7, {"loss": 1.0, "measuring_share": 0.02})

@@ -95,3 +95,11 @@ def test_condition_mean_without_a_spectrum_is_null_with_a_reason(mean: Estimate)
 def test_an_estimate_shows_its_error_or_its_reason(estimate: Estimate, shown: str, plain: dict[str, object]) -> None:
     assert str(estimate) == shown
     assert {key: value for key, value in estimate.to_dict().items() if value is not None or key == "value"} == plain
+
+
+def test_a_negative_definite_matrix_is_indefinite_by_name_and_a_maximum_in_words() -> None:
+    low, high = Estimate(-9.0, error=0.1), Estimate(-1.0, error=0.1)
+    status = condition.condition_status(low, 0.1, 0.1)
+    assert status == "indefinite"
+    assert condition.negative_definite(high, 0.1)
+    assert condition.condition_number(high, low, status).reason == "negative definite: a maximum, so κ is not defined"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import eigenscope as es
 import zoo
 from eigenscope.diagnostics.estimate import Estimate
-from eigenscope.diagnostics.stability import sharpness_score, stability_edge
+from eigenscope.diagnostics.stability import Edge, plain_ratio, sharpness_score, stability_edge
 from spectra import definite
 
 Optimizer = torch.optim.Optimizer
@@ -218,3 +218,19 @@ def test_groups_with_their_own_rates_are_weighed_in() -> None:
     reading = es.curvature(model, loss_fn, torch.zeros(1), optimizer=torch.optim.SGD(groups, lr=1.0))
     assert reading.lambda_max.value == pytest.approx(10.0)
     assert reading.stability_ratio.value == pytest.approx(0.25)
+
+
+def test_a_hessian_of_zero_is_not_called_stable() -> None:
+    """A saturated network: a gradient or none, but no curvature to compare."""
+    for edge in (Edge("SGD", scale=RATE / 2), Edge("Adam", scales=torch.ones(3))):
+        ratio = plain_ratio(edge, Estimate(0.0, error=0.0), radius=0.0)
+        assert ratio is not None
+        assert (ratio.value, sharpness_score(ratio).value) == (None, None)
+        assert "zero to rounding: the network is saturated" in (ratio.reason or "")
+
+
+def test_the_ratio_is_read_off_the_spectrum_where_one_scale_serves_all_parameters() -> None:
+    top = Estimate(4.0, error=0.1)
+    assert plain_ratio(Edge("SGD", scale=0.5), top, radius=4.0) == Estimate(2.0, error=0.05)
+    assert plain_ratio(Edge("Adam", scales=torch.ones(3)), top, radius=4.0) is None
+    assert plain_ratio(Edge("none", reason="why"), top, radius=0.0) == Estimate(None, reason="why")

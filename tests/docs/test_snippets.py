@@ -44,6 +44,17 @@ def test_python_blocks_run_from_the_top_of_a_page_to_its_end(page, workplace, mo
     torch.set_rng_state(before)
 
 
+def test_the_loop_in_the_readme_shows_all_that_it_needs_and_gets_a_check(workplace):
+    """Somebody pastes the first block as it stands, nothing before it."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    first = re.search(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    namespace = {}
+    before = torch.get_rng_state()
+    exec(first[1], namespace)
+    torch.set_rng_state(before)
+    assert namespace["monitor"].reading.step == 160
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_toml_blocks_are_rules_that_load(page, tmp_path):
     for block in TOML.findall(page.read_text(encoding="utf-8")):

@@ -34,7 +34,7 @@ def test_a_value_that_trembles_at_the_threshold_raises_one_alert(calm: Curvature
         alert
         for step, value in enumerate([0.99, 1.01] * 50)
         for alert in book.update(replace(calm, step=step, stability_ratio=Estimate(value, error=0.0)))
-        if alert.rule == "edge_of_stability"
+        if alert.rule == "edge_of_stability" and not alert.reworded
     ]
     assert len(changes) == 1
 
@@ -50,6 +50,42 @@ def test_a_ratio_that_is_not_a_number_is_critical_and_one_that_is_not_known_is_n
     book = AlertBook(DEFAULTS)
     book.update(replace(calm, stability_ratio=Estimate(None, reason="no optimizer")))
     assert book.worst() is None
+
+
+def test_an_alert_that_stands_speaks_of_the_last_reading_and_of_when_it_began(calm: CurvatureReading) -> None:
+    book = AlertBook(DEFAULTS)
+    (raised,) = book.update(replace(calm, step=7, stability_ratio=Estimate(1.1, error=0.0), optimizer="SGD"))
+    at_1_3 = replace(calm, step=9, stability_ratio=Estimate(1.3, error=0.0), optimizer="SGD")
+    (now,) = book.update(at_1_3)
+    assert (raised.reworded, now.reworded) == (False, True)
+    assert (now.step, now.value, now.message) == (7, 1.3, "1.3× the stability threshold of SGD")
+    assert "1.3× smaller" in now.reason
+    assert book.worst() == now
+    assert book.update(at_1_3) == []  # nothing new to say
+    assert "reworded" not in now.to_dict()
+
+
+def test_while_the_hysteresis_holds_an_alert_no_larger_step_is_advised(calm: CurvatureReading) -> None:
+    book = AlertBook(DEFAULTS)
+    for value in (1.1, 0.9):
+        book.update(replace(calm, stability_ratio=Estimate(value, error=0.0)))
+    worst = book.worst()
+    assert worst is not None
+    assert "smaller" not in worst.reason
+
+
+def test_a_saddle_that_seems_over_keeps_its_words_until_it_is(calm: CurvatureReading) -> None:
+    book = AlertBook(DEFAULTS)
+    book.update(replace(calm, verdict="saddle", negative_count_certified=1))
+    assert book.update(replace(calm, verdict="not_converged")) == []
+    assert "at a saddle: 1 certified negative eigenvalue, " in book.active["saddle"].message
+
+
+def test_a_maximum_is_called_one(calm: CurvatureReading) -> None:
+    book = AlertBook(DEFAULTS)
+    top, low = Estimate(-1.0, error=1e-3), Estimate(-9.0, error=1e-3)
+    book.update(replace(calm, verdict="saddle", lambda_max=top, lambda_min=low, noise_floor=1e-2))
+    assert "at a maximum" in book.active["saddle"].message
 
 
 def test_a_saddle_is_over_only_after_two_checks(calm: CurvatureReading) -> None:
@@ -107,7 +143,7 @@ def test_a_file_overrides_only_what_it_names(tmp_path: Path) -> None:
         ("[saddle]\nwarning = 'high'", "warning = 'high' must be a number"),
         ("[saddle]\nwarning = true", "warning = True must be a number"),
         ("[saddle]\nenabled = 1", "enabled = 1 must be true or false"),
-        ("[stretched]\nwarning = 1e9", "needs 0 < warning ≤ critical"),
+        ("[stretched]\nwarning = 1e9", r"got warning = 1e\+09 and critical = 1e\+06 \(the default: set it as well\)$"),
         ("[stretched]\nwarning = -1", "needs 0 < warning ≤ critical"),
         ("[stretched]\nwarning = nan", "needs 0 < warning ≤ critical"),
         ("[stretched]\nhysteresis = 1.5", "hysteresis = 1.5 must be over 0 and at most 1"),

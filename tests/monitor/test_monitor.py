@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -118,12 +119,62 @@ def test_thousands_of_failures_never_reach_the_loop() -> None:
     assert "the check at step 1 failed: ValueError: the data moved" in monitor.history[0].message
 
 
-@pytest.mark.parametrize("loss", [torch.ones(3), "low", object()])
-def test_a_loss_that_is_no_number_becomes_an_alert(loss: Any) -> None:
-    bench = Bench()
-    monitor = bench.monitor(every=1)
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (torch.ones(3), "a Tensor of shape (3,)"),
+        ("low", "a str"),
+        ("0.5", "a str"),
+        (object(), "an object"),
+        (1j, "a complex"),
+    ],
+)
+def test_a_loss_that_is_no_number_is_told_once_for_what_it_is(loss: Any, words: str, tmp_path: Path) -> None:
+    monitor = Bench().monitor(every=1, run=tmp_path / "run")
+    readings = [monitor.step(loss), monitor.step(loss)]
+    monitor.step(0.5)
+    monitor.close()
+    assert None not in readings, "the check is made all the same"
+    assert [(alert.rule, alert.level) for alert in monitor.history] == [("bad_loss", "warning"), ("bad_loss", "ok")]
+    assert monitor.history[0].message == f"monitor.step was given {words} as the loss"
+    assert monitor.dropped == 0
+
+
+@pytest.mark.parametrize("loss", [np.float32(0.5), np.array(0.5), torch.tensor([0.5]), 1, torch.tensor(0.5)], ids=repr)
+def test_a_number_in_any_form_is_a_loss(loss: Any) -> None:
+    monitor = Bench().monitor(every=1000)
     monitor.step(loss)
-    assert monitor.alerts.level("measurement_failed") == "warning"
+    assert not monitor.history
+
+
+def test_an_alert_that_stands_is_reworded_in_the_run_and_not_logged_again(tmp_path: Path) -> None:
+    bench = Bench()
+    monitor = bench.monitor(every=1, run=tmp_path / "run")
+    bench.broken = True
+    for _ in range(3):
+        monitor.step(1.0)
+    monitor.close()
+    assert monitor.run_path is not None
+    (alert,) = es.load_run(monitor.run_path).alerts
+    assert (alert["id"], alert["step"]) == (1, 1)
+    assert alert["message"].startswith("the check at step 3 failed")
+    assert len(monitor.history) == 1
+
+
+def test_its_repr_is_a_line_that_says_how_the_run_stands(tmp_path: Path) -> None:
+    bench = Bench()
+    monitor = bench.monitor(every=2, run=tmp_path / "run")
+    assert "not measured yet, no alert" in repr(monitor)
+    for _ in bench.steps(monitor, 2):
+        pass
+    assert monitor.reading is not None
+    monitor.step(float("nan"))
+    assert repr(monitor) == (
+        f"Monitor(Sequential (97 trainable parameters), step 3, {monitor.reading.verdict}, critical: the training "
+        f"loss is nan, run '{tmp_path / 'run.eigenscope'}')"
+    )
+    monitor.close()
+    assert "no run file" in repr(bench.monitor())
 
 
 def test_the_learning_rate_on_record_is_the_optimizer_s_current_one(tmp_path: Path) -> None:

@@ -185,6 +185,14 @@ def test_an_error_in_the_loop_marks_the_run_as_failed(loop: Any, tmp_path: Path)
     assert es.load_run(monitor.run_path).status == "failed"
 
 
+def test_a_loop_that_is_interrupted_is_not_called_failed(loop: Any, tmp_path: Path) -> None:
+    model, _, batch, _ = loop
+    monitor = es.Monitor(model, cross_entropy, batch, every=2, run=tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt), monitor:
+        raise KeyboardInterrupt
+    assert es.load_run(monitor.run_path).status == "interrupted"
+
+
 def test_measure_on_demand_needs_no_schedule(loop: Any) -> None:
     model, optimizer, batch, step = loop
     monitor = es.Monitor(model, cross_entropy, batch, optimizer=optimizer)
@@ -201,9 +209,14 @@ def test_measure_on_demand_needs_no_schedule(loop: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"budget": 0.0}, "budget=0: a share"),
-        ({"budget": 2.0}, "budget=2: a share"),
-        ({"every": 0}, "every=0"),
+        ({"budget": 0.0}, "budget=0.0: a share"),
+        ({"budget": 2}, "budget=2: a share"),
+        ({"budget": "2 %"}, "budget='2 %': a share"),
+        ({"every": 0}, "every=0: a whole number of steps is needed, at least 1"),
+        ({"every": 1.5}, "every=1.5: a whole number of steps"),
+        ({"run": 3}, "run=3: a path is needed, such as 'runs/first'"),
+        ({"optimzer": None}, "there is no setting 'optimzer': did you mean 'optimizer'"),
+        ({"max_matvec": 9}, "there is no setting 'max_matvec': did you mean 'max_matvecs'"),
         ({"matrix": "fisher"}, "matrix='fisher' is not one of"),
         ({"colour": "red"}, "colour"),
         ({"rules": {"edge": {}}}, "there is no rule 'edge'"),

@@ -137,7 +137,10 @@ def test_a_forked_child_writes_nothing(tmp_path):
         assert (run.status, run.readings) == ("finished", [])
 
 
-@pytest.mark.parametrize(("ending", "status"), [("", "finished"), ("raise ValueError", "failed")])
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [("", "finished"), ("raise ValueError", "failed"), ("raise KeyboardInterrupt", "interrupted")],
+)
 def test_a_run_that_nobody_closed_is_closed_at_exit(tmp_path, ending, status):
     script = 'writer = RunWriter(sys.argv[1])\nwriter.scalar("loss", 0, 1.0)\n' + ending
     run_script(script, tmp_path / "open", check=False)

@@ -122,7 +122,7 @@ def test_an_acknowledged_alert_stays_so(tmp_path):
 
 def test_the_version_changes_when_somebody_wrote_and_only_then(tmp_path):
     writer = RunWriter(tmp_path / "live")
-    writer._next_heartbeat = float("inf")
+    writer._queues.next_heartbeat = float("inf")
     with load_run(writer.path) as run:
         before = run.version()
         assert run.version() == before
@@ -242,3 +242,26 @@ def test_a_run_whose_json_is_damaged_is_named_not_a_traceback(tmp_path: Path) ->
         connection.execute("UPDATE meta SET value = '{' WHERE key = 'config'")
     with load_run(path) as run, pytest.raises(RunFileError, match=r"run\.eigenscope"):
         run.config  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("DELETE FROM scalars", "a run is only read: give query() a SELECT, not 'DELETE FROM scalars'"),
+        ("SELECT loss FROM absent", "can't answer 'SELECT loss FROM absent': no such table: absent"),
+        ("SELECT 1; SELECT 2", "You can only execute one statement at a time"),
+    ],
+)
+def test_a_query_that_fails_says_what_is_wrong_with_it(tmp_path, sql, words):
+    with load_run(make_sample_run(tmp_path / "run", steps=10)) as run:
+        with pytest.raises(RunFileError) as caught:
+            run.query(sql)
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_was_interrupted_says_so(tmp_path):
+    writer = RunWriter(tmp_path / "run")
+    writer.close("interrupted")
+    with load_run(writer.path) as run:
+        assert run.status == "interrupted"

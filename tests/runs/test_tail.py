@@ -13,7 +13,7 @@ from runs.sample import make_sample_run
 @pytest.fixture
 def writer(tmp_path):
     writer = RunWriter(tmp_path / "live")
-    writer._next_heartbeat = math.inf  # only what the test writes
+    writer._queues.next_heartbeat = math.inf  # only what the test writes
     writer.scalars(0, {"loss": 1.0, "lambda_max": (2.0, 0.5)})
     writer.flush()
     yield writer
@@ -82,6 +82,21 @@ def test_readings_and_alerts_come_once(writer, tail):
     changes = tail.changes()
     assert [alert["level"] for alert in changes.alerts] == ["ok"]
     assert changes.readings == []
+
+
+def test_an_alert_in_other_words_comes_again_with_its_id(writer, tail):
+    writer.alert(1, {"rule": "a", "level": "warning", "message": "1.1×"})
+    writer.alert(1, {"rule": "b", "level": "warning"})
+    writer.flush()
+    tail.changes()
+    writer.reword_alert({"rule": "a", "level": "warning", "message": "1.3×"})
+    writer.flush()
+    assert [(alert["id"], alert["message"]) for alert in tail.changes().alerts] == [(1, "1.3×")]
+    writer.reword_alert({"rule": "a", "level": "warning", "message": "1.4×"})
+    writer.alert(2, {"rule": "a", "level": "ok"})
+    writer.flush()
+    assert [(alert["id"], alert["level"]) for alert in tail.changes().alerts][-1] == (3, "ok")
+    assert tail.changes() is None
 
 
 def test_a_file_that_is_gone_or_replaced_is_told(tmp_path):

@@ -1,7 +1,9 @@
 """What is handed to a writer is in the file, or counted as dropped; and the caller never notices."""
 
+import gc
 import math
 import sqlite3
+import threading
 import time
 from collections import UserList
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from eigenscope.errors import RunFileError
+from eigenscope.errors import InputError, RunFileError
 from eigenscope.runs import RunWriter, load_run
 from runs.sample import Sample, scalars_of
 
@@ -115,6 +117,53 @@ def test_what_is_no_alert_is_dropped_with_its_reason(writer):
     writer.reading(2**70, {})
     assert writer.dropped == 2
     assert "64 bits" in str(writer.problem)
+
+
+def test_a_reworded_alert_keeps_its_row_and_those_of_others_and_before_stay(writer):
+    for step, (rule, level) in enumerate([("a", "warning"), ("a", "ok"), ("a", "critical"), ("b", "warning")]):
+        writer.alert(step, {"rule": rule, "level": level, "message": f"said at {step}"})
+    writer.reword_alert({"rule": "a", "level": "critical", "message": "said now"})
+    writer.reword_alert({"level": "ok"})
+    writer.close()
+    with load_run(writer.path) as run:
+        words = [(alert["id"], alert["message"]) for alert in run.alerts]
+        assert words == [(1, "said at 0"), (2, "said at 1"), (3, "said now"), (4, "said at 3")]
+    assert writer.dropped == 1
+    assert "an alert's new words can't be stored" in str(writer.problem)
+
+
+def test_writers_that_nobody_holds_are_closed_and_their_threads_end(tmp_path):
+    for number in range(5):
+        RunWriter(tmp_path / "dropped").scalar("loss", number, 1.0)
+    gc.collect()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("eigenscope-dropped")]
+    with load_run(tmp_path / "dropped-5") as run:
+        assert (run.status, run["loss"].steps.tolist()) == ("finished", [4])
+
+
+def test_what_can_not_even_be_looked_at_costs_its_batch_and_not_the_thread(writer, monkeypatch):
+    class Broken(Exception):
+        pass
+
+    def rows(records):
+        monkeypatch.undo()
+        raise Broken("no rows today")
+
+    monkeypatch.setattr(writer._queues.store, "rows", rows)
+    writer.scalar("loss", 0, 1.0)
+    writer.meta("summary", "a statement in the same batch")
+    writer.flush()
+    writer.scalar("loss", 1, 1.0)
+    writer.close()
+    assert writer.dropped >= 1
+    with load_run(writer.path) as run:
+        assert run["loss"].steps.tolist()[-1] == 1
+
+
+@pytest.mark.parametrize("path", [3, None, 1.5])
+def test_what_is_no_path_is_told(path):
+    with pytest.raises(InputError, match=f"run={path}: a path is needed, such as 'runs/first'"):
+        RunWriter(path)
 
 
 def test_a_name_that_no_file_can_hold_costs_its_batch_and_not_the_run(writer):

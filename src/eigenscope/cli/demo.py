@@ -130,6 +130,8 @@ def train(chosen: Scenario, monitor: Monitor, steps: int, seed: int) -> float:
             if before is not None:
                 turns.append(float(torch.cosine_similarity(gradient, before, dim=0)))
             before = gradient
+            if chosen.clip is not None:
+                torch.nn.utils.clip_grad_norm_(chosen.model.parameters(), chosen.clip)
             chosen.optimizer.step()
             reading = monitor.step(loss)
             if reading is not None:

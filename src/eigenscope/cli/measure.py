@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
-import importlib.util
 import json
 import sys
-import traceback
-from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
+from eigenscope.cli.target import load_target, told
 from eigenscope.diagnostics.reading import CurvatureReading
-from eigenscope.errors import EigenscopeError, InputError
 from eigenscope.look import curvature
 from eigenscope.operators.loss_operator import METHODS
 from eigenscope.reports.terminal import console, print_reading, progress_bar
@@ -88,7 +79,7 @@ def _measured(options: argparse.Namespace) -> CurvatureReading:
     with progress_bar("measuring", options.max_matvecs) as advance:
         return curvature(
             model,
-            _told(loss_fn),
+            told(loss_fn),
             batches,
             progress=advance,
             matrix=options.matrix,
@@ -100,70 +91,3 @@ def _measured(options: argparse.Namespace) -> CurvatureReading:
             train_mode=options.train_mode,
             seed=options.seed,
         )
-
-
-def _told(loss_fn: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
-    """`loss_fn`, whose own errors are told in one line with their place in the user's code."""
-
-    def told(model: Any, batch: Any) -> Tensor:
-        try:
-            return loss_fn(model, batch)
-        except (EigenscopeError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            *_, place = traceback.extract_tb(error.__traceback__)[:2]
-            raise InputError(f"loss_fn failed at {place.filename}:{place.lineno}: {_words(error)}") from error
-
-    return told
-
-
-def load_target(target: str) -> tuple[nn.Module, Any, Any]:
-    """Import MODULE, call NAME, and check what it returned."""
-    place, colon, name = target.rpartition(":")
-    if not colon or not place or not name:
-        raise InputError(f"{target!r} is not MODULE:NAME: give for example train.py:factory or package.module:factory")
-    module = _module(place)
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        near = ", ".join(k for k, v in vars(module).items() if callable(v) and not k.startswith("_")) or "nothing"
-        raise InputError(f"{place!r} has no function {name!r} (it has {near[:200]})")
-    try:
-        made = factory()
-    except (Exception, SystemExit) as error:
-        raise InputError(f"{target} failed: {_words(error)}") from error
-    if not isinstance(made, tuple) or len(made) != 3 or not isinstance(made[0], nn.Module) or not callable(made[1]):
-        shape = f"a tuple of {len(made)}" if isinstance(made, tuple) else f"a value of type {type(made).__name__}"
-        raise InputError(f"{target} returned {shape}: it must return (model, loss_fn, batches)")
-    return made
-
-
-def _module(place: str) -> ModuleType:
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except InputError:
-        raise
-    except ModuleNotFoundError as error:
-        if error.name and (place == error.name or place.startswith(f"{error.name}.")):
-            known = "give a dotted module or a path to a .py file"
-            raise InputError(f"there is no module {error.name!r}: {known}") from None
-        raise InputError(f"importing {place!r} failed: {_words(error)}") from error
-    except (Exception, SystemExit) as error:
-        raise InputError(f"importing {place!r} failed: {_words(error)}") from error
-
-
-def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise InputError(f"there is no file {str(path)!r}: give a path to a .py file or a dotted module")
-    sys.path.insert(0, str(path.resolve().parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _words(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -12,6 +12,7 @@ from typing import Any
 from eigenscope.errors import InputError, RunFileError
 from eigenscope.runs import Run, load_run
 from eigenscope.runs.paths import SUFFIX
+from eigenscope.runs.reader import ENDED
 
 logger = logging.getLogger("eigenscope.dashboard")
 
@@ -70,7 +71,7 @@ class RunTable:
             return line
         with load_run(path) as run:
             line = summary(run_id, run)
-        if line["status"] in ("finished", "failed"):  # the others change without a write, by the clock
+        if line["status"] in ENDED:  # the others change without a write, by the clock
             self._ended[run_id] = stamp, line
         return line
 

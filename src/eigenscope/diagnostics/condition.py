@@ -20,8 +20,15 @@ def condition_status(lambda_min: Estimate, resolution: float, floor: float) -> s
     return "indefinite" if value + error < -floor else "singular"
 
 
+def negative_definite(lambda_max: Estimate, floor: float) -> bool:
+    """Whether even λmax is certified negative: a maximum, which counts among the `indefinite`."""
+    return (lambda_max.value or 0.0) + (lambda_max.error or 0.0) < -floor
+
+
 def condition_number(lambda_max: Estimate, lambda_min: Estimate, status: str) -> Estimate:
     """κ = λmax/λmin of a definite matrix; of any other it is not printed, for it means nothing."""
+    if negative_definite(lambda_max, 0.0):
+        return Estimate(None, reason="negative definite: a maximum, so κ is not defined")
     if status == "indefinite":
         return Estimate(None, reason="indefinite: there is negative curvature, so κ is not defined")
     if status == "singular" or not lambda_max.value or not lambda_min.value:

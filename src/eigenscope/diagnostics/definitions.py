@@ -94,6 +94,9 @@ DEFINITIONS: dict[str, Definition] = {
         "eigenvalues",
         _SLQ,
     ),
+    "top_eigenvalues": Definition(
+        "top eigenvalues", "The largest eigenvalues, each with its residual as error.", "loss / parameter²", _LANCZOS
+    ),
     "negative_share": Definition("|λmin| / λmax", "How deep the negative curvature is beside the positive.", "", ""),
     "verdict": Definition(
         "verdict",
@@ -126,7 +129,8 @@ DEFINITIONS: dict[str, Definition] = {
     "stability_ratio": Definition(
         "λ over the stability threshold",
         "SGD: λmax·η/2. Heavy ball: λmax·η/(2+2β). Nesterov: λmax·η(1+2β)/(2+2β). Adam, AdamW: "
-        "λ₁(P⁻¹H)·η(1−β₁)/(2+2β₁) with P from the optimizer's state. 1 is the edge of stability.",
+        "λ₁(P⁻¹H)·η(1−β₁)/(2+2β₁) with P from the optimizer's state. 1 is the edge of stability. "
+        "Not given where the Hessian is zero to rounding, as of a saturated network.",
         "",
         _EDGE,
     ),
@@ -140,7 +144,13 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "gradient_norm": Definition("‖g‖, gradient norm", "The length of the mean gradient over the probe.", "", ""),
     "num_matvecs": Definition("products", "Products of the Hessian with a vector in this check.", "products", ""),
-    "cost_in_gradients": Definition("cost", "The time of the check, in gradients of the whole probe.", "gradients", ""),
+    "cost_in_gradients": Definition(
+        "cost",
+        "The time of the whole check, its start-up and arithmetic included, in gradients of the whole probe. On a "
+        "small model that is mostly Python's own time: there the products, of 2 to 3 gradients each, say more.",
+        "gradients",
+        "",
+    ),
     "probe_samples": Definition(
         "probe samples",
         "How much fixed data the loss is looked at through: the largest error of all, if it is small.",

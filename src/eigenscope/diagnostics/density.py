@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eigenscope.diagnostics.estimate import Estimate
 from eigenscope.diagnostics.reading import CountEstimate, Density
 from eigenscope.estimators import Krylov, SpectralMeasure, TraceEstimate, smoothed, spectral_measure
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ def spectrum_of(krylov: Krylov, trace: TraceEstimate, step: int) -> Spectrum:
     if not krylov.complete:  # |λ| bends at 0, where the quadrature errs by about what half of the steps would change
         spread = float(np.hypot(spread, total - other))
     radius = krylov.ritz().spectral_radius
-    grid, values = smoothed(measure, width=max(1e-3 * radius, np.finfo(float).tiny))
+    width = max(1e-3 * radius, np.finfo(float).tiny)
+    grid, values = _within(*smoothed(measure, width=width), _certified_ends(krylov), width)
     outliers = tuple(
         Estimate(float(v), error=float(e)) for v, e in zip(measure.outliers, measure.outlier_errors, strict=True)
     )
@@ -54,6 +58,26 @@ def spectrum_of(krylov: Krylov, trace: TraceEstimate, step: int) -> Spectrum:
         density=density,
         step=step,
     )
+
+
+def _certified_ends(krylov: Krylov) -> tuple[float, float]:
+    """λmin less its error and λmax plus its error."""
+    pairs = krylov.ritz()
+    errors = pairs.residuals + krylov.noise
+    return float(pairs.values[0] - errors[0]), float(pairs.values[-1] + errors[-1])
+
+
+def _within(grid: Array, values: Array, ends: tuple[float, float], width: float) -> tuple[Array, Array]:
+    """The density between two ends alone, its integral what it was: a bump drawn past them claims what can't be."""
+    axis = np.arcsinh(grid / width)
+    low, high = np.arcsinh(np.array(ends) / width)
+    if not low < high:
+        return grid, values
+    inner = np.linspace(low, high, len(axis))
+    clipped = np.interp(inner, axis, values)
+    mass, left = values.sum() * (axis[1] - axis[0]), clipped.sum() * (inner[1] - inner[0])
+    exact = np.concatenate([[ends[0]], np.sinh(inner[1:-1]) * width, [ends[1]]])
+    return exact, clipped * (mass / left if left > 0 else 1.0)
 
 
 def count_estimate(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenscope.diagnostics.estimate import Estimate
+from eigenscope.diagnostics.words import counted
 from eigenscope.operators.checks import SelfCheck
 
 
@@ -95,16 +96,17 @@ class CurvatureReading:
     def __str__(self) -> str:
         kappa = self.condition_number
         count = self.negative_count_estimate
+        samples = counted(self.probe_samples, "sample")
         lines = {
-            "loss": f"{self.loss:.4g}   gradient norm {self.gradient_norm:.3g}   ({self.probe_samples:,} samples)",
+            "loss": f"{self.loss:.4g}   gradient norm {self.gradient_norm:.3g}   ({samples})",
             "λmax": f"{self.lambda_max}   λmin {self.lambda_min}",
             "κ": f"{kappa}   λmax/mean|λ| {self.condition_mean}",
             "negative": f"{self.negative_count_certified} certified   {_count(count)}",
             "trace": f"{self.trace}",
             "sharpness": f"{self.sharpness_score}   (stability ratio {self.stability_ratio})",
             "verdict": f"{self.verdict}: {self.verdict_reason}",
-            "cost": f"{self.num_matvecs} products, {self.cost_in_gradients:.0f} gradients, {self.seconds:.2g} s "
-            f"({self.method})",
+            "cost": f"{counted(self.num_matvecs, 'product')}, {self.seconds:.2g} s, the time of "
+            f"{self.cost_in_gradients:.0f} gradients ({self.method})",
         }
         notes = [f"note       {note}" for note in self.notes]
         return "\n".join([*(f"{name:10} {text}" for name, text in lines.items()), *notes])

@@ -114,6 +114,23 @@ def _inverse_root(square: Tensor, group: Mapping[str, Any], loudest: float) -> T
 _RULES = {"SGD": _sgd, "Adam": _adam, "AdamW": _adam, "RMSprop": _rmsprop}
 
 
+SATURATED = "the Hessian is zero to rounding: the network is saturated, or the loss is linear"
+
+
+def plain_ratio(edge: Edge, lambda_max: Estimate, radius: float) -> Estimate | None:
+    """The stability ratio as far as the spectrum of H tells it; None where that of P⁻¹H has to be measured.
+
+    Null where the whole spectrum (its `radius`) is 0: a network that has blown up into saturation has no curvature, and
+    is not to be called stable for it.
+    """
+    if edge.reason is not None or radius == 0.0:
+        return Estimate(None, reason=edge.reason or SATURATED)
+    if edge.scale is None:
+        return None
+    scale = edge.scale
+    return Estimate(scale * (lambda_max.value or 0.0), error=scale * (lambda_max.error or 0.0))
+
+
 def sharpness_score(ratio: Estimate) -> Estimate:
     """100·r/(1 + r) of the stability ratio r: 0 flat, 50 the edge of stability, 100 infinitely far past it."""
     if ratio.value is None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from eigenscope.diagnostics.condition import negative_definite
 from eigenscope.diagnostics.extremes import Extremes
+from eigenscope.diagnostics.words import counted
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,14 @@ def verdict(
     if gain > gradient_tolerance * abs(loss):
         if radius == 0.0:
             return Verdict("not_converged", "the loss has a gradient but no curvature: it is linear, or saturated")
-        also = f", and {negative_count} directions of negative curvature lie open" if negative_count else ""
+        open_ways = f", and {counted(negative_count, 'certified direction')} of negative curvature"
+        also = f"{open_ways} lead{'s' * (negative_count == 1)} down" if negative_count else ""
         return Verdict("not_converged", f"the gradient still promises {_share(gain, loss)} in one step{also}")
+    if negative_definite(ends.lambda_max, ends.noise_floor):
+        return Verdict("saddle", "the gradient vanishes, and the Hessian is negative definite: a maximum")
     if negative_count:
-        plural = "direction" if negative_count == 1 else "directions"
-        return Verdict("saddle", f"the gradient vanishes, but the loss falls along {negative_count} certified {plural}")
+        ways = counted(negative_count, "certified direction")
+        return Verdict("saddle", f"the gradient vanishes, but the loss falls along {ways}")
     if lambda_min - error < -0.01 * radius:  # negative curvature that would matter can't be excluded
         return Verdict(
             "unresolved",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+from eigenscope.diagnostics.condition import negative_definite
 from eigenscope.diagnostics.reading import CurvatureReading
+from eigenscope.diagnostics.words import counted
+from eigenscope.monitor.losses import LossWatch
 from eigenscope.monitor.rules import LEVELS, Limits
 
 
 @dataclass(frozen=True)
 class Alert:
-    """A rule's new state. `level` ok means that it is over."""
+    """A rule's new state, since `step`. `level` ok means that it is over."""
 
     rule: str
     level: str
@@ -24,9 +27,10 @@ class Alert:
     message: str
     action: str
     reason: str
+    reworded: bool = False  # no change of state: the alert that stands, with the words and the value of now
 
     def to_dict(self) -> dict[str, object]:
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "reworded"}
 
     def __str__(self) -> str:
         advice = f" → {self.action} ({self.reason})" if self.action else ""
@@ -51,11 +55,13 @@ def _figure(value: float | None) -> str:
     """Two digits, and thousands written out: κ = 21,000."""
     if value is None or not math.isfinite(value) or value >= 1e9:
         return f"{value:.1e}" if value is not None else "unknown"
-    return f"{float(f'{value:.2g}'):,.{0 if value >= 10 else 2}f}"
+    return f"{float(f'{value:.2g}'):,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _edge_reason(reading: CurvatureReading) -> str:
     ratio = reading.stability_ratio.value or 1.0
+    if ratio < 1:  # the hysteresis holds the alert
+        return "the step is back inside the edge, but so close to it that a little more curvature puts it past again"
     return (
         f"a step along the sharpest direction overshoots and grows; a step size {ratio:.2g}× smaller "
         f"is stable for {reading.optimizer}, as is warming it up"
@@ -68,6 +74,13 @@ def _kappa_reason(reading: CurvatureReading) -> str:
         f"{_figure(reading.iterations_to_halve.value)} steps to halve the distance; Adam, or inputs scaled to unit "
         "variance, see a rounder landscape"
     )
+
+
+def _saddle_message(reading: CurvatureReading) -> str:
+    count, gradient = reading.negative_count_certified, f"gradient norm {reading.gradient_norm:.1g}"
+    if negative_definite(reading.lambda_max, reading.noise_floor):
+        return f"at a maximum: all eigenvalues are negative, {gradient}"
+    return f"at a saddle: {counted(count, 'certified negative eigenvalue')}, {gradient}"
 
 
 def _escape_reason(reading: CurvatureReading) -> str:
@@ -121,10 +134,7 @@ RULES: dict[str, Rule] = {
             "saddle",
             "verdict",
             lambda r: float(r.verdict == "saddle"),
-            lambda r: (
-                f"at a saddle: {r.negative_count_certified} certified negative eigenvalues, gradient norm "
-                f"{r.gradient_norm:.1g}"
-            ),
+            _saddle_message,
             "PAUSE & PERTURB",
             _escape_reason,
             checks_to_clear=2,
@@ -137,7 +147,7 @@ _CHECKS_UNKNOWN = 3  # checks in a row in which a number could not be told, befo
 
 
 class AlertBook:
-    """The state of every rule: takes readings, gives the transitions."""
+    """The state of every rule: takes readings and losses, gives what is to be told of them."""
 
     def __init__(self, limits: Mapping[str, Limits]) -> None:
         self.limits = limits
@@ -145,7 +155,7 @@ class AlertBook:
         self._quiet: dict[str, int] = {}
 
     def update(self, reading: CurvatureReading) -> list[Alert]:
-        """What changed with this reading."""
+        """The changes of state that this reading makes, and the alerts that stand in the words of now (`reworded`)."""
         found = (self._judge(rule, reading) for name, rule in RULES.items() if self.limits[name].enabled)
         return [alert for alert in found if alert is not None]
 
@@ -154,28 +164,40 @@ class AlertBook:
         if value is None and before == "ok":
             return None
         level = "ok" if value is None else limits.level(value, before)
-        if level == before:
-            self._quiet[rule.name] = 0
-            return None
         if level == "ok":
+            if before == "ok":
+                return None
             self._quiet[rule.name] = self._quiet.get(rule.name, 0) + 1
             enough = _CHECKS_UNKNOWN if value is None else rule.checks_to_clear
             return self.clear(rule.name, reading.step) if self._quiet[rule.name] >= enough else None
+        self._quiet[rule.name] = 0
         return self.raise_(
             Alert(
-                rule.name, level, reading.step, rule.panel, rule.metric, value,
-                limits.critical if level == "critical" else limits.warning,
+                rule.name, level, reading.step, rule.panel, rule.metric, value, limits.threshold(level),
                 rule.message(reading), rule.action, rule.reason(reading),
             )
         )  # fmt: skip
+
+    def judge_rise(self, step: int, losses: LossWatch, *, reword: bool = False) -> Alert | None:
+        """Compare the loss with its lowest; with `reword` an alert that stands says how it stands now."""
+        limits, before = self.limits["loss_rise"], self.level("loss_rise")
+        level = limits.level(losses.rise, before) if limits.enabled else "ok"
+        if level == before and not (reword and before != "ok"):
+            return None
+        if level == "ok":
+            return self.clear("loss_rise", step)
+        return self.raise_(risen(step, level, losses, limits.threshold(level)))
 
     def level(self, name: str) -> str:
         return self.active[name].level if name in self.active else "ok"
 
     def raise_(self, alert: Alert) -> Alert | None:
-        """Put an alert into force; None if its rule stands at that level already."""
-        if self.level(alert.rule) == alert.level:
-            return None
+        """Put an alert into force. Where its rule stands at that level already, reword it; None if nothing is new."""
+        before = self.active.get(alert.rule)
+        if before is not None and before.level == alert.level:
+            alert = replace(alert, step=before.step, reworded=True)
+            if replace(before, reworded=True) == alert:
+                return None
         self.active[alert.rule] = alert
         return alert
 
@@ -197,6 +219,32 @@ def diverged(step: int, loss: float) -> Alert:
     return _system("diverged", step, "critical", f"the training loss is {loss}", "STOP & GO BACK", reason)
 
 
+def risen(step: int, level: str, losses: LossWatch, threshold: float) -> Alert:
+    """The training loss has left its lowest level far below."""
+    message = (
+        f"the loss has risen to {_figure(losses.average)}, at least {_figure(losses.rise)} times its lowest, "
+        f"{_figure(losses.lowest)}"
+    )
+    action, reason = {
+        "critical": (
+            "STOP & GO BACK",
+            "training has blown up, and a saturated network gets no gradient to come back by: restart from the last "
+            "good checkpoint with a smaller step size",
+        ),
+        "warning": (
+            "LOWER THE STEP SIZE",
+            "the steps undo what training has won; a step size that is too large is the usual cause",
+        ),
+    }[level]
+    return Alert("loss_rise", level, step, "loss", "loss", losses.rise, threshold, message, action, reason)
+
+
+def no_loss(step: int, given: str) -> Alert:
+    """What was handed to `Monitor.step` as the loss is none."""
+    reason = "it is neither recorded nor judged; a number or a tensor of one element is needed, such as loss.mean()"
+    return _system("bad_loss", step, "warning", f"monitor.step was given {given} as the loss", "PASS THE LOSS", reason)
+
+
 def check_failed(step: int, why: str) -> Alert:
     """A check could not be made."""
     message = f"the check at step {step} failed: {why}"
@@ -206,7 +254,7 @@ def check_failed(step: int, why: str) -> Alert:
 
 def not_recorded(step: int, problem: str, dropped: int) -> Alert:
     """The run file can't be written."""
-    message = f"{problem} ({dropped:,} records dropped so far)" if dropped else problem
+    message = f"{problem} ({counted(dropped, 'record')} dropped so far)" if dropped else problem
     reason = "training and measuring go on; what can't be written is counted and lost"
     return _system("run_file", step, "warning", message, "CHECK THE RUN'S DISK", reason)
 

@@ -8,6 +8,8 @@ from importlib.metadata import version
 import torch
 from torch import nn
 
+from eigenscope.diagnostics.words import counted
+
 
 def environment(device: torch.device) -> dict[str, object]:
     """Versions and machine."""
@@ -25,7 +27,7 @@ def environment(device: torch.device) -> dict[str, object]:
 def describe_model(model: nn.Module) -> str:
     """Class and size."""
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return f"{type(model).__name__} ({count:,} trainable parameters)"
+    return f"{type(model).__name__} ({counted(count, 'trainable parameter')})"
 
 
 def describe_optimizer(optimizer: torch.optim.Optimizer | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import os
@@ -16,13 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from eigenscope.diagnostics.reading import CurvatureReading
-from eigenscope.errors import EigenscopeError, InputError
+from eigenscope.errors import EigenscopeError
 from eigenscope.look import look
-from eigenscope.monitor.alerts import Alert, AlertBook, check_failed, diverged, not_recorded
+from eigenscope.monitor.alerts import Alert, AlertBook, check_failed, diverged, no_loss, not_recorded
 from eigenscope.monitor.environment import describe_model, describe_optimizer, environment
+from eigenscope.monitor.losses import LossWatch, as_number, described
 from eigenscope.monitor.recording import Recorder
 from eigenscope.monitor.rules import load_rules
-from eigenscope.monitor.schedule import Schedule
+from eigenscope.monitor.schedule import Schedule, check_pace
 from eigenscope.operators import Probe
 from eigenscope.operators.probe import BatchWeight, LossFunction, as_batches
 from eigenscope.settings import Memory, Settings
@@ -81,14 +83,8 @@ class Monitor:
         clock: Callable[[], float] = time.perf_counter,
         **settings: Any,
     ) -> None:
-        if not 0 < budget <= 1:
-            raise InputError(f"budget={budget:g}: a share of the training time is needed, over 0 and at most 1")
-        if every is not None and every < 1:
-            raise InputError(f"every={every}: at least one step is needed")
-        try:
-            self.settings = Settings(**settings)
-        except TypeError as error:
-            raise InputError(f"{str(error).split('() ')[-1]}: settings are {', '.join(vars(Settings()))}") from None
+        check_pace(budget, every)
+        self.settings = Settings.of(settings, inspect.signature(Monitor).parameters.keys() - {"settings"})
         self.model, self.loss_fn, self.optimizer = model, loss_fn, optimizer
         self.batches, self.batch_weight = as_batches(probe), batch_weight
         self.alerts = AlertBook(load_rules(rules))
@@ -96,7 +92,10 @@ class Monitor:
         self.reading: CurvatureReading | None = None
         self.step_count = 0
         self._memory, self._failures, self._closed = Memory(), 0, False
-        self._pending: Tensor | None = None
+        self._pending: list[Tensor] = []  # losses on a device: the first and the last since they were judged
+        self._losses = LossWatch()
+        rise = self.alerts.limits["loss_rise"]
+        self._alarming = math.log(rise.warning) if rise.enabled else math.inf
         first = self._probe()  # bad input is told here, before training starts
         about = {
             "model": describe_model(model),
@@ -149,7 +148,7 @@ class Monitor:
             if kind == "estimate":
                 self._estimate_price(start)
                 return None
-            self._check_pending_loss()
+            self._judge_pending()
             reading = look(
                 self._probe(),
                 self.settings,
@@ -181,26 +180,36 @@ class Monitor:
         )
 
     def _note_loss(self, step: int, loss: Tensor | float) -> None:
-        if isinstance(loss, Tensor):
+        if isinstance(loss, Tensor) and loss.numel() == 1:
             if loss.device.type != "cpu":  # reading it here would wait for the device: the writer's thread does
-                self._pending = loss.detach()
-                self._record("loss", step, self._pending)
+                self._pending[1:] = [loss.detach()]
+                self._record("loss", step, self._pending[-1])
                 return
             loss = loss.item()
-        self._record("loss", step, loss)
-        self._judge_loss(step, loss)
+        number = loss if type(loss) is float else as_number(loss)
+        if number is None:
+            self._tell(self.alerts.raise_(no_loss(step, described(loss))))
+            return
+        if "bad_loss" in self.alerts.active:
+            self._tell(self.alerts.clear("bad_loss", step))
+        self._record("loss", step, number)
+        self._judge_loss(step, number)
 
-    def _check_pending_loss(self) -> None:
-        """A loss on a device is judged when a check waits for the device anyway."""
-        if self._pending is not None:
-            self._judge_loss(self.step_count, float(self._pending))
+    def _judge_pending(self) -> None:
+        """Losses on a device are judged when a check waits for the device anyway."""
+        pending, self._pending = self._pending, []
+        for loss in pending:
+            self._judge_loss(self.step_count, float(loss))
 
     def _judge_loss(self, step: int, loss: float) -> None:
         if not math.isfinite(loss):
             if self.alerts.limits["diverged"].enabled:
                 self._tell(self.alerts.raise_(diverged(step, loss)))
-        elif "diverged" in self.alerts.active:
+            return
+        if "diverged" in self.alerts.active:
             self._tell(self.alerts.clear("diverged", step))
+        if self._losses.feed(loss) > self._alarming or "loss_rise" in self.alerts.active:
+            self._tell(self.alerts.judge_rise(step, self._losses))
 
     def _note_rate(self, step: int, rate: Tensor | float) -> None:
         if isinstance(rate, Tensor):  # a scheduler may change it in place before it is written
@@ -230,6 +239,7 @@ class Monitor:
         self._tell(self.alerts.clear("measurement_failed", self.step_count))
         for alert in self.alerts.update(reading):
             self._tell(alert)
+        self._tell(self.alerts.judge_rise(self.step_count, self._losses, reword=True))
         if self._recorder.problem:
             self._tell(self.alerts.raise_(not_recorded(self.step_count, self._recorder.problem, self.dropped)))
         else:
@@ -245,6 +255,9 @@ class Monitor:
 
     def _tell(self, alert: Alert | None) -> None:
         if alert is None:
+            return
+        if alert.reworded:
+            self._recorder.reword(alert)
             return
         self.history.append(alert)
         self._recorder.alert(alert)
@@ -286,4 +299,17 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self.close("finished" if kind is None else "failed")
+        self.close(_ending(kind))
+
+    def __repr__(self) -> str:
+        worst, seen = self.alerts.worst(), self.reading.verdict if self.reading else "not measured yet"
+        alert = f"{worst.level}: {worst.message}" if worst else "no alert"
+        place = f"run {str(self.run_path)!r}" if self.run_path else "no run file"
+        return f"Monitor({describe_model(self.model)}, step {self.step_count:,}, {seen}, {alert}, {place})"
+
+
+def _ending(kind: type[BaseException] | None) -> str:
+    """The status of a run whose loop was left by an exception of that kind."""
+    if kind is None:
+        return "finished"
+    return "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"

@@ -72,6 +72,11 @@ class Recorder:
         elif self._unopened:
             self._lost += 1
 
+    def reword(self, alert: Alert) -> None:
+        """The alert that stands has other words now."""
+        if self._writer is not None:
+            self._writer.reword_alert(alert.to_dict())
+
     def close(self, status: str) -> None:
         if self._writer is not None:
             self._writer.close(status)

@@ -5,13 +5,13 @@ The default thresholds and where they come from are listed in docs/alerts.md; `D
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
 
 LEVELS = ("ok", "warning", "critical")
@@ -34,12 +34,17 @@ class Limits:
                 return name
         return "ok"
 
+    def threshold(self, level: str) -> float:
+        """Where a level begins."""
+        return self.critical if level == "critical" else self.warning
+
 
 DEFAULTS: dict[str, Limits] = {
     "edge_of_stability": Limits(1.0, 1.5),
     "ill_conditioned": Limits(1e3, 1e4),
     "stretched": Limits(1e4, 1e6),
     "saddle": Limits(1, 1),
+    "loss_rise": Limits(4, 20),
     "diverged": Limits(1, 1),
 }
 
@@ -73,7 +78,7 @@ def _override(name: str, table: Mapping[str, object]) -> dict[str, Limits]:
     rules = dict(DEFAULTS)
     for rule, values in table.items():
         if rule not in DEFAULTS:
-            raise InputError(f"{name}: there is no rule {rule!r}{_hint(rule, DEFAULTS)}")
+            raise InputError(f"{name}: there is no rule {rule!r}{did_you_mean(rule, DEFAULTS)}")
         if not isinstance(values, Mapping):
             raise InputError(f"{name}: {rule} must be a table, [{rule}], with warning = and critical =")
         rules[rule] = _limits(f"{name}: [{rule}]", DEFAULTS[rule], values)
@@ -84,19 +89,18 @@ def _limits(where: str, limits: Limits, values: Mapping[str, object]) -> Limits:
     allowed = {f.name for f in fields(Limits)}
     for key, value in values.items():
         if key not in allowed:
-            raise InputError(f"{where} has no setting {key!r}{_hint(key, allowed)}")
+            raise InputError(f"{where} has no setting {key!r}{did_you_mean(key, allowed)}")
         kind = "true or false" if key == "enabled" else "a number"
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
         if not (isinstance(value, bool) if key == "enabled" else numeric):
             raise InputError(f"{where} {key} = {value!r} must be {kind}")
     changed = replace(limits, **values)  # type: ignore[arg-type]
     if not 0 < changed.warning <= changed.critical:
-        raise InputError(f"{where} needs 0 < warning ≤ critical, got {changed.warning:g} and {changed.critical:g}")
+        got = (
+            f"{key} = {getattr(changed, key):g}{'' if key in values else ' (the default: set it as well)'}"
+            for key in ("warning", "critical")
+        )
+        raise InputError(f"{where} needs 0 < warning ≤ critical, got {' and '.join(got)}")
     if not 0 < changed.hysteresis <= 1:
         raise InputError(f"{where} hysteresis = {changed.hysteresis:g} must be over 0 and at most 1")
     return changed
-
-
-def _hint(word: str, known: Mapping[str, object] | set[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1)
-    return f": did you mean {close[0]!r}?" if close else f": there are {', '.join(sorted(known))}"

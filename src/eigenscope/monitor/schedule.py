@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+from eigenscope.errors import InputError
 
 _MARGIN = 1.25  # a check may take this much longer than the last of its kind and still keep the budget
 
@@ -44,3 +48,11 @@ class Schedule:
         """The share of the time since the start that went into measuring."""
         total = self.clock() - self.start
         return self.measured / total if total > 0 else 0.0
+
+
+def check_pace(budget: Any, every: Any) -> None:
+    """Raise `InputError` for what is no share of the time, or no number of steps."""
+    if not isinstance(budget, Real) or not 0 < float(budget) <= 1:
+        raise InputError(f"budget={budget!r}: a share of the training time is needed, over 0 and at most 1")
+    if every is not None and (not isinstance(every, Integral) or every < 1):
+        raise InputError(f"every={every!r}: a whole number of steps is needed, at least 1")

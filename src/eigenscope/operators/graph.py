@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import Node
+from torch.autograd.graph import GradientEdge, Node
 
 
 def graph_bytes(roots: Iterable[Tensor], leaves: Iterable[Tensor] = ()) -> int:
@@ -36,6 +37,21 @@ def nodes_of(roots: Iterable[Tensor]) -> set[Node]:
     """The autograd graph that ends in `roots`."""
     ends = [root.grad_fn for root in roots if root.grad_fn is not None]
     return {*ends, *nodes_above(*ends)}
+
+
+def differentiable_from(output: GradientEdge, source: GradientEdge) -> bool:
+    """Whether a path leads from `source` to `output` in the autograd graph."""
+    if output.node is source.node:
+        return output.output_nr == source.output_nr
+    seen, near = {output.node}, deque([output.node])
+    while near:
+        for node, number in near.popleft().next_functions:
+            if node is source.node and number == source.output_nr:
+                return True
+            if node is not None and node not in seen:
+                seen.add(node)
+                near.append(node)
+    return False
 
 
 def nodes_above(*nodes: Node) -> set[Node]:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from eigenscope.errors import InputError, MeasurementError
+from eigenscope.errors import InputError, MeasurementError, first_line
 from eigenscope.operators.base import Operator
 from eigenscope.operators.graph import available_memory, cut_off, graph_bytes
 from eigenscope.operators.isolation import differentiable
@@ -111,7 +111,7 @@ class LossOperator(Operator):
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, NotImplementedError) as error:
-            why = f"the model has no second derivative: {_first_line(error)}"
+            why = f"the model has no second derivative: {first_line(error)}"
             if method != "auto":
                 raise MeasurementError(f"{why}; method='finite_difference' needs none") from error
             self.notes.append(f"finite differences, for {why}")
@@ -158,7 +158,7 @@ class LossOperator(Operator):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise MeasurementError(f"the gradient of the loss can't be taken: {_first_line(error)}") from error
+            raise MeasurementError(f"the gradient of the loss can't be taken: {first_line(error)}") from error
         return Graph(loss.detach(), (), gradient)
 
     # -- products -------------------------------------------------------------------------------------------------
@@ -233,7 +233,3 @@ def weighted_standard_error(values: Sequence[float], weights: Sequence[float]) -
     mean = sum(w * x for w, x in zip(weights, values, strict=True)) / total
     spread = sum((w * (x - mean)) ** 2 for w, x in zip(weights, values, strict=True)) / total**2
     return float((batches / (batches - 1) * spread) ** 0.5)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eigenscope.diagnostics.definitions import DEFINITIONS
+from eigenscope.diagnostics.words import counted
 from eigenscope.monitor import Monitor
 from eigenscope.monitor.alerts import Alert
 from eigenscope.reports.numbers import number, sparkline
@@ -44,7 +45,7 @@ def print_summary(out: Console, monitor: Monitor, zigzag: float | None = None) -
         out.print(Text("● no alert stands", style="green"))
     else:
         out.print(titled(f"▲ {worst.action}", worst.reason, _STYLES[worst.level]))
-    share = f"{monitor.step_count:,} steps, measuring took {monitor.measuring_share:.0%} of the time"
+    share = f"{counted(monitor.step_count, 'step')}, measuring took {monitor.measuring_share:.0%} of the time"
     out.print(f"{monitor.run_path}: {share}", style="dim", soft_wrap=True)
 
 

@@ -16,7 +16,10 @@ from rich.text import Text
 from eigenscope.diagnostics.definitions import DEFINITIONS
 from eigenscope.diagnostics.estimate import Estimate
 from eigenscope.diagnostics.reading import CountEstimate, CurvatureReading, Density
+from eigenscope.diagnostics.words import counted
+from eigenscope.operators.loss_operator import RECOMPUTED
 from eigenscope.reports.numbers import number, sparkline
+from eigenscope.settings import Settings
 
 LABEL = 32  # columns: the longest label and a gap
 _ROWS = {
@@ -24,6 +27,8 @@ _ROWS = {
     "gradient_norm": "",
     "lambda_max": "",
     "lambda_min": "",
+    "negative_share": "depth of the negative side",
+    "noise_floor": "counts are relative to it",
     "condition_number": "stretch of the landscape",
     "iterations_to_halve": "what κ costs descent",
     "condition_mean": "steepest over average",
@@ -86,9 +91,10 @@ def print_reading(out: Console, reading: CurvatureReading) -> None:
     for name, note in _rows(reading).items():
         table.add_row(DEFINITIONS[name].label, *_cells(reading, name, note))
     out.print(table)
+    _print_top(out, reading.top_eigenvalues)
     if reading.density is not None:
         _print_density(out, reading.density)
-    for text in (*_doubts(reading), *reading.notes):
+    for text in (*reading.notes, *_doubts(reading)):
         out.print(titled("note", text, "yellow"))
     _print_bill(out, reading)
 
@@ -128,6 +134,18 @@ def _value(item: object) -> str:
     return number(item) if isinstance(item, float) else str(item)
 
 
+def _print_top(out: Console, found: tuple[Estimate, ...]) -> None:
+    """The first five, as far as they fit in a line; an error stands where it is over 1 %."""
+    line, room = "", out.width - LABEL
+    for item in found[:5]:
+        value, error = item.value or 0.0, item.error or 0.0
+        text = f"{line}{',  ' * bool(line)}{number(value, error) if error > 0.01 * abs(value) else number(value)}"
+        if len(text) > room:
+            break
+        line = text
+    out.print(labelled(DEFINITIONS["top_eigenvalues"].label, line), no_wrap=True)
+
+
 def _print_density(out: Console, density: Density) -> None:
     """The density as bars on its asinh axis, between its ends, zero marked."""
     low, high = f"{density.grid[0]:.2g}", f"{density.grid[-1]:.2g}"
@@ -142,14 +160,34 @@ def _print_density(out: Console, density: Density) -> None:
 
 
 def _doubts(reading: CurvatureReading) -> Iterator[str]:
+    loose = [] if reading.converged else _loose(reading)
+    if loose:
+        rest = f", and {len(loose) - 4} more" if len(loose) > 4 else ""
+        yield f"known only roughly: {', '.join(loose[:4])}{rest}; more products (max_matvecs) sharpen them"
     check = reading.self_check
     if check is not None and check.status != "passed":
         yield f"the self-check is {check.status}: finite differences of the gradient contradict each other here"
 
 
+def _loose(reading: CurvatureReading) -> list[str]:
+    """The eigenvalues whose stated error exceeds the tolerance of such a look by default, with that error."""
+    tolerance = Settings.tolerance if reading.kind == "cold" else Settings.warm_tolerance
+    named = {"λmin": reading.lambda_min, "λmax": reading.lambda_max}
+    named |= {f"λ{rank}": item for rank, item in enumerate(reading.top_eigenvalues[1:], 2)}
+    floor = 0.1 * tolerance * (reading.spectral_radius.value or 0.0)
+    return [
+        f"{name} = {number(item.value, item.error)}"
+        for name, item in named.items()
+        if (item.error or 0.0) > max(tolerance * abs(item.value or 0.0), floor)
+    ]
+
+
 def _print_bill(out: Console, reading: CurvatureReading) -> None:
     method = reading.method.replace("_", " ")
-    price = f"{reading.num_matvecs} products, {reading.cost_in_gradients:,.0f} gradients' time, {reading.seconds:.2g} s"
-    scope = f"{reading.probe_samples:,} probe samples, {reading.num_parameters:,} parameters, {reading.kind} start"
-    out.print(f"{price}; {method}", style="dim")
+    each = 3 if reading.method == RECOMPUTED else 2  # gradients that a product is made of
+    products = f"{counted(reading.num_matvecs, 'product')} of about {each} gradients each"
+    price = f"{products}; in all {reading.seconds:.2g} s, the time of {reading.cost_in_gradients:,.0f} gradients"
+    samples, size = counted(reading.probe_samples, "probe sample"), counted(reading.num_parameters, "parameter")
+    scope = f"{samples}, {size}, {reading.kind} start; {method}"
+    out.print(price, style="dim")
     out.print(f"{scope}; {reading.matrix.replace('_', '-')}", style="dim")

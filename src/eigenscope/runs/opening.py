@@ -55,12 +55,18 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     if schema_version(connection) == len(MIGRATIONS):
-        return connection
+        return _only_read(connection)
     copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     with closing(connection):
         connection.backup(copy)
     upgrade(copy)
-    return copy
+    return _only_read(copy)
+
+
+def _only_read(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Also of a copy in memory: a query that would change it is a mistake, and must not seem to work."""
+    connection.execute("PRAGMA query_only = ON")
+    return connection
 
 
 def acknowledge(path: Path, alert_id: int) -> None:

@@ -4,7 +4,7 @@ import os
 from itertools import chain, count
 from pathlib import Path
 
-from eigenscope.errors import RunFileError
+from eigenscope.errors import InputError, RunFileError
 
 SUFFIX = ".eigenscope"
 
@@ -14,6 +14,8 @@ def claim(path: str | os.PathLike[str]) -> Path:
 
     Two programs that ask for one name at the same moment get two files.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"run={path!r}: a path is needed, such as 'runs/first'")
     given = Path(path)
     if given.is_dir():
         example = str(given / "first")

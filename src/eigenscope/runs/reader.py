@@ -23,7 +23,8 @@ from eigenscope.runs.series import Series
 if TYPE_CHECKING:
     import pandas as pd
 
-Status = Literal["live", "finished", "failed", "stopped"]
+Status = Literal["live", "finished", "failed", "interrupted", "stopped"]
+ENDED = ("finished", "failed", "interrupted")  # what a run says of itself at its end
 
 HEARTBEAT_TIMEOUT_SECONDS = 5.0
 _LEVELS = {"critical": 0, "warning": 1}
@@ -67,7 +68,10 @@ class Run:
 
     @property
     def status(self) -> Status:
-        """One of "live", "finished", "failed" and "stopped": it fell silent without saying that it ended."""
+        """One of "live", "finished", "failed" (by an error), "interrupted" (by Ctrl+C) and "stopped".
+
+        A run that stopped fell silent without saying that it ended.
+        """
         return run_status(self.meta)
 
     @property
@@ -185,11 +189,11 @@ class Run:
         return pd.DataFrame(columns).rename_axis("step")
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
-        """The rows of one SELECT; see docs/run-file.md for the tables."""
+        """The rows of one SELECT; see docs/run-file.md for the tables. Raises `RunFileError` where it fails."""
         try:
             return self._connection.execute(sql, parameters).fetchall()
-        except sqlite3.OperationalError as error:
-            raise RunFileError(f"{self.path} can't be read now: {one_line(error)}") from error
+        except (sqlite3.OperationalError, sqlite3.ProgrammingError) as error:
+            raise RunFileError(_refused(self.path, sql, error)) from error
         except sqlite3.DatabaseError as error:
             raise damaged(self.path, error) from error
 
@@ -234,9 +238,19 @@ class Run:
         return f"Run({str(self.path)!r}, {self.status}, last step {self.last_step})"
 
 
+def _refused(path: Path, sql: str, error: sqlite3.Error) -> str:
+    """Why a query gave no rows, in one line."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_READONLY:
+        return f"a run is only read: give query() a SELECT, not {sql!r}"
+    if code == sqlite3.SQLITE_ERROR or isinstance(error, sqlite3.ProgrammingError):
+        return f"{path} can't answer {sql!r}: {one_line(error)}"
+    return f"{path} can't be read now: {one_line(error)}"
+
+
 def run_status(meta: dict[str, Any]) -> Status:
     """What a run's "status" and "heartbeat" amount to at this moment."""
     status = meta.get("status")
-    if status in ("finished", "failed"):
+    if status in ENDED:
         return status  # type: ignore[no-any-return]
     return "live" if time.time() - meta.get("heartbeat", 0.0) < HEARTBEAT_TIMEOUT_SECONDS else "stopped"

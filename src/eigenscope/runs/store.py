@@ -21,6 +21,7 @@ META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 READING = "INSERT INTO readings (step, time, json) VALUES (?, ?, ?)"
 DENSITY = "INSERT OR REPLACE INTO densities VALUES (?, ?, ?, ?)"
 ALERT = "INSERT INTO alerts (step, time, rule, level, json) VALUES (?, ?, ?, ?, ?)"
+REWORDED = "UPDATE alerts SET json = ?1 WHERE id = (SELECT max(id) FROM alerts WHERE rule = ?2)"
 
 _CHUNK = 1000  # rows a statement: SQLite allows 32,766 values in one
 _REFRESH_BLOCKS = """

@@ -19,7 +19,7 @@ class Changes:
 
     scalars: dict[str, list[Row]] = field(default_factory=dict)
     readings: list[dict[str, Any]] = field(default_factory=list)
-    alerts: list[dict[str, Any]] = field(default_factory=list)
+    alerts: list[dict[str, Any]] = field(default_factory=list)  # a reworded one comes again, with the id it had
     rewound: bool = False
 
 
@@ -36,7 +36,7 @@ class Tail:
             sql = "SELECT step, value, error FROM scalars WHERE metric = ? ORDER BY step DESC LIMIT 1"
             self._last[name] = self.run.query(sql, (metric,))[0]
         self._reading_id = self.run.query("SELECT coalesce(max(id), 0) FROM readings")[0][0]
-        self._alert_id = self.run.query("SELECT coalesce(max(id), 0) FROM alerts")[0][0]
+        self._alerts = self._last_alerts()
 
     def changes(self) -> Changes | None:
         """What is new; None where nobody has written, which is cheap to find out."""
@@ -50,8 +50,7 @@ class Tail:
         scalars = {name: self._new_rows(name, metric) for name, metric in self.run.metric_ids().items()}
         overrun = any(len(rows) >= MAX_ROWS for rows in scalars.values())
         rewound, self._rewinds = rewinds != self._rewinds or overrun, rewinds
-        alerts = self.run.alerts_after(self._alert_id)
-        self._alert_id = alerts[-1]["id"] if alerts else self._alert_id
+        alerts = self._new_alerts()
         readings = self.run.readings_after(self._reading_id)
         self._reading_id = readings[-1][0] if readings else self._reading_id
         return Changes({k: v for k, v in scalars.items() if v}, [r for _, r in readings], alerts, rewound)
@@ -62,6 +61,20 @@ class Tail:
 
     def _count_rewinds(self) -> int:
         return int(self.run.meta.get("rewinds", 0))
+
+    def _last_alerts(self) -> dict[int, str]:
+        """The last change of each rule by its id: the one row of a rule that may still be reworded."""
+        return dict(self.run.query("SELECT max(id), json FROM alerts GROUP BY rule"))
+
+    def _new_alerts(self) -> list[dict[str, Any]]:
+        """Changes of state since the last look, and alerts that stand in other words than then."""
+        known, self._alerts = self._alerts, self._last_alerts()
+        if known == self._alerts:
+            return []
+        last = max(known, default=0)
+        reworded = {number for number, text in known.items() if self._alerts.get(number, text) != text}
+        rows = self.run.alerts_after(min(reworded, default=last + 1) - 1)
+        return [alert for alert in rows if alert["id"] > last or alert["id"] in reworded]
 
     def _new_rows(self, name: str, metric: int) -> list[Row]:
         """Rows from the last known step on, less that one where it is still the same."""
