@@ -1,6 +1,7 @@
 """eigenscope: the instrument panel for neural-network training."""
 
 from eigenscope.errors import EigenscopeError, InputError, MeasurementError, RunFileError
+from eigenscope.flow.signal import signal_flow
 from eigenscope.leading import sharpness
 from eigenscope.look import curvature
 from eigenscope.monitor import Monitor
@@ -19,4 +20,5 @@ __all__ = [
     "curvature",
     "load_run",
     "sharpness",
+    "signal_flow",
 ]

@@ -1,4 +1,4 @@
-"""Four real training runs on scikit-learn's digits, each of which shows one condition of the loss landscape."""
+"""Six real training runs on scikit-learn's digits, each of which shows one condition of the loss or of the network."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class Scenario:
     data: Batch
     batch_size: int | None
     settings: dict[str, Any] = field(default_factory=dict)
+    clip: float | None = None  # the largest norm of a gradient that is let through
 
     @property
     def probe(self) -> list[Batch]:
@@ -126,7 +127,39 @@ def edge() -> Scenario:
     return Scenario("edge", shows, model, squared_error, optimizer, digits(), None)
 
 
-SCENARIOS: dict[str, Callable[[], Scenario]] = {f.__name__: f for f in (healthy, canyon, saddle, edge)}
+def exploding() -> Scenario:
+    """Thirty tanh layers with weights three times too large: chaos, in which a gradient grows from layer to layer.
+
+    Clipping keeps the run alive, as it would anyone's, and teaches it nothing.
+    """
+    model = deep(30, nn.Tanh, gain=3.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    shows = "a deep plain network with large weights: the gradient explodes on its way back, and nothing is learnt"
+    return Scenario("exploding", shows, model, cross_entropy, optimizer, digits(), 64, clip=1.0)
+
+
+def vanishing() -> Scenario:
+    """Thirty sigmoid layers: each takes three quarters of the gradient or more, and the first get none."""
+    model = deep(30, nn.Sigmoid, gain=1.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    shows = "a deep plain network of sigmoids: the gradient vanishes on its way back, and the loss stands still"
+    return Scenario("vanishing", shows, model, cross_entropy, optimizer, digits(), 64)
+
+
+def deep(layers: int, activation: type[nn.Module], gain: float) -> nn.Sequential:
+    """64 → 32 → ... → 10 without any shortcut, weights of variance gain²/inputs."""
+    widths = [64, *[32] * layers]
+    parts: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layer = nn.Linear(before, after)
+        nn.init.normal_(layer.weight, std=gain / before**0.5)
+        nn.init.zeros_(layer.bias)
+        parts += [layer, activation()]
+    return nn.Sequential(*parts, nn.Linear(widths[-1], 10))
+
+
+_MAKERS = (healthy, canyon, saddle, edge, exploding, vanishing)
+SCENARIOS: dict[str, Callable[[], Scenario]] = {maker.__name__: maker for maker in _MAKERS}
 
 
 def scenario(name: str, seed: int = 0) -> Scenario:

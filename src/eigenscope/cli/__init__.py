@@ -19,7 +19,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from eigenscope.cli import dashboard, demo, measure
+    from eigenscope.cli import dashboard, demo, flow, measure
 
     root = _Parser(
         prog="eigenscope",
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"eigenscope {version('eigenscope')}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, dashboard, measure):
+    for command in (demo, dashboard, measure, flow):
         command.add_parser(commands)
     return root
 
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"eigenscope: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
+        print("eigenscope: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()

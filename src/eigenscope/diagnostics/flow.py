@@ -1,0 +1,222 @@
+"""From the Jacobians of a network's blocks to growth over its depth, a verdict, and the layer at fault."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from eigenscope.diagnostics.estimate import Estimate
+
+HEALTHY = 100.0  # over the depth: 1.1 a layer is 117 after 50 layers
+ALONE = 1e4  # so much is a verdict though a random signal passes well
+VERDICTS = ("exploding", "vanishing", "healthy", "unresolved")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A residual block without its identity: J − I."""
+
+    sigma_max: Estimate
+    sigma_rms: Estimate
+
+    def to_dict(self) -> dict[str, object]:
+        return {"sigma_max": self.sigma_max.to_dict(), "sigma_rms": self.sigma_rms.to_dict()}
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How the squared singular values σ² of a block are distributed: Gauss nodes √θ and their shares (sum 1)."""
+
+    sigma: tuple[float, ...]
+    share: tuple[float, ...]
+    method: str  # "exact" or "lanczos_quadrature"
+
+
+@dataclass(frozen=True)
+class BlockFlow:
+    """One block. A block that could not be measured has a `reason` and no numbers.
+
+    `sigma_max` is ‖J‖₂ with J = ∂output/∂input over the batch, `sigma_rms` is ‖J‖_F/√n; `growth` is the gradient's
+    norm at the input over that at the output. Norms are those of whole batches, input first.
+    """
+
+    name: str
+    about: str
+    sigma_max: Estimate
+    sigma_rms: Estimate
+    sigma_min: Estimate | None = None
+    growth: float | None = None
+    activation_norm: tuple[float, float] | None = None
+    gradient_norm: tuple[float, float] | None = None
+    shape: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    branch: Branch | None = None
+    spectrum: Distribution | None = None
+    num_matvecs: int = 0  # products with J and with Jᵀ, each counted
+    reason: str | None = None
+    modules: tuple[str, ...] = ()  # what the block is made of, by name
+
+    @classmethod
+    def missing(cls, name: str, about: str, reason: str) -> BlockFlow:
+        """A block without numbers."""
+        return cls(name, about, Estimate(None, reason=reason), Estimate(None, reason=reason), reason=reason)
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "about": self.about,
+            "sigma_max": self.sigma_max.to_dict(),
+            "sigma_rms": self.sigma_rms.to_dict(),
+            "sigma_min": self.sigma_min.to_dict() if self.sigma_min else None,
+            "growth": self.growth,
+            "activation_norm": _ends(self.activation_norm),
+            "gradient_norm": _ends(self.gradient_norm),
+            "shape": _ends(self.shape),
+            "branch": self.branch.to_dict() if self.branch else None,
+            "spectrum": asdict(self.spectrum) if self.spectrum else None,
+            "num_matvecs": self.num_matvecs,
+            "modules": list(self.modules),
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What may help, why, and, once it was tried on a copy, what it did."""
+
+    name: str
+    what: str
+    why: str
+    tried: FlowOutcome | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "what": self.what,
+            "why": self.why,
+            "tried": self.tried.to_dict() if self.tried else None,
+        }
+
+
+@dataclass(frozen=True)
+class FlowOutcome:
+    """The flow after a remedy, measured on a copy; `reason` says why it could not be."""
+
+    verdict: str
+    growth: float | None
+    depth_factor: float | None
+    sigma_max: float | None  # the largest over all blocks
+    gradient_norm: float | None  # of all parameters
+    reason: str | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class FlowVerdict:
+    """`exploding`, `vanishing`, `healthy` or `unresolved`, and the first layer at fault."""
+
+    name: str
+    reason: str
+    growth: float | None
+    depth_factor: float | None
+    layers_at_fault: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FlowReading:
+    """The flow of the gradient through a network, block by block in the order in which data passes."""
+
+    blocks: tuple[BlockFlow, ...]
+    growth: float | None  # geometric mean of the blocks' growth
+    depth_factor: float | None  # growth to the power of the number of blocks
+    verdict: str
+    verdict_reason: str
+    layers_at_fault: tuple[str, ...]  # in the order in which data passes
+    remedies: tuple[Remedy, ...]
+    loss: float
+    gradient_norm: float
+    probe_samples: int
+    num_matvecs: int
+    cost_in_gradients: float
+    seconds: float
+    step: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def layer_at_fault(self) -> str | None:
+        """The first of the layers at fault."""
+        return self.layers_at_fault[0] if self.layers_at_fault else None
+
+    @property
+    def worst(self) -> BlockFlow | None:
+        """The block with the largest σ_max."""
+        measured = [block for block in self.blocks if block.sigma_max.value is not None]
+        return max(measured, key=lambda block: block.sigma_max.value or 0.0, default=None)
+
+    def to_dict(self) -> dict[str, object]:
+        plain: dict[str, object] = {**vars(self), "layer_at_fault": self.layer_at_fault}
+        plain.update(layers_at_fault=list(self.layers_at_fault), notes=list(self.notes))
+        plain["blocks"] = [block.to_dict() for block in self.blocks]
+        plain["remedies"] = [remedy.to_dict() for remedy in self.remedies]
+        return plain
+
+
+def judge(blocks: Sequence[BlockFlow]) -> FlowVerdict:
+    """The verdict over the depth, by the gradient's norm, followed from the last block to the first.
+
+    The flow is healthy while it stays within `HEALTHY` of where it began, or within `ALONE` where a random signal does
+    (the product of σ_rms): a trained network's gradient lies along few directions, and may grow in a short network
+    that amplifies nothing else.
+    """
+    dead = next((block for block in blocks if block.growth == 0.0), None)
+    if dead is not None:
+        reason = f"no gradient passes {dead.name}: its derivative is 0 in every direction that the loss asks for"
+        return FlowVerdict("vanishing", reason, 0.0, 0.0, (dead.name,))
+    known = [(block, math.log(block.growth)) for block in blocks if block.growth]
+    if not known:
+        return FlowVerdict("unresolved", "no block's gradient could be measured", None, None)
+    pushes = [push for _, push in known]
+    total = sum(pushes)
+    numbers = _exp(total / len(known)), _exp(total)
+    peak, typical = _peak(pushes), _peak([math.log(max(b.sigma_rms.value or 0.0, 1e-300)) for b, _ in known])
+    both = peak * typical > 0 and abs(typical) >= math.log(HEALTHY) / 2
+    if abs(peak) < math.log(HEALTHY) or not (both or abs(peak) >= math.log(ALONE)):
+        reason = f"from the last of {len(known)} blocks to the first the gradient's norm goes {_times(total)}"
+        return FlowVerdict("healthy", reason, *numbers)
+    sign = 1 if peak > 0 else -1
+    threshold = _fault([sign * push for push in pushes])
+    faults = [(block, push) for block, push in known if sign * push >= threshold]
+    fault, own = faults[0]
+    reason = (
+        f"from the last of {len(known)} blocks to the first the gradient's norm goes {_times(peak)}; "
+        f"{_times(own)} in {fault.name} ({fault.about})"
+    )
+    name = "exploding" if peak > 0 else "vanishing"
+    return FlowVerdict(name, reason, *numbers, tuple(block.name for block, _ in faults))
+
+
+def _fault(pushes: Sequence[float]) -> float:
+    """How hard a block pushes that is at fault: half as hard as the hardest, or, where most of them push (the median is
+    over a quarter of the hardest), half as hard as the median."""
+    hardest, typical = max(pushes), statistics.median(pushes)
+    return typical / 2 if typical >= hardest / 4 else hardest / 2
+
+
+def _peak(pushes: Sequence[float]) -> float:
+    """The logarithm of the farthest that a norm gets from where it began, from the last block to the first."""
+    return max((sum(pushes[start:]) for start in range(len(pushes))), key=abs)
+
+
+def _times(push: float) -> str:
+    return f"{'up' if push > 0 else 'down'} {_exp(abs(push)):,.3g}×"
+
+
+def _exp(value: float) -> float:
+    return math.exp(min(value, 700.0))
+
+
+def _ends(pair: tuple[object, object] | None) -> dict[str, object] | None:
+    return None if pair is None else {"input": pair[0], "output": pair[1]}
