@@ -1,5 +1,6 @@
 """eigenscope: the instrument panel for neural-network training."""
 
+from eigenscope.bounds.certify import lipschitz
 from eigenscope.errors import EigenscopeError, InputError, MeasurementError, RunFileError
 from eigenscope.flow.signal import signal_flow
 from eigenscope.leading import sharpness
@@ -18,6 +19,7 @@ __all__ = [
     "Series",
     "Settings",
     "curvature",
+    "lipschitz",
     "load_run",
     "sharpness",
     "signal_flow",

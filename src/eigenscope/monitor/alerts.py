@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from eigenscope.diagnostics.condition import negative_definite
+from eigenscope.diagnostics.flow import FlowReading
 from eigenscope.diagnostics.reading import CurvatureReading
 from eigenscope.diagnostics.words import counted
 from eigenscope.monitor.losses import LossWatch
@@ -27,6 +28,7 @@ class Alert:
     message: str
     action: str
     reason: str
+    cause: int = 0  # of alerts of one level the highest comes first: what it tells of brings the others about
     reworded: bool = False  # no change of state: the alert that stands, with the words and the value of now
 
     def to_dict(self) -> dict[str, object]:
@@ -49,6 +51,15 @@ class Rule:
     action: str
     reason: Callable[[CurvatureReading], str]
     checks_to_clear: int = 1
+
+
+_FLOW_ACTIONS = {
+    "orthogonal_init": "RE-INITIALIZE",
+    "residual": "ADD RESIDUALS",
+    "normalization": "NORMALIZE",
+    "spectral_norm": "NORMALIZE THE LAYER",
+    "clip_gradients": "CLIP THE GRADIENT",
+}
 
 
 def _figure(value: float | None) -> str:
@@ -188,6 +199,16 @@ class AlertBook:
             return self.clear("loss_rise", step)
         return self.raise_(risen(step, level, losses, limits.threshold(level)))
 
+    def judge_flow(self, reading: FlowReading) -> Alert | None:
+        """Compare what becomes of a gradient over the depth with what is healthy."""
+        limits, before = self.limits["signal_flow"], self.level("signal_flow")
+        factor = reading.depth_factor if reading.depth_factor is not None else 1.0
+        far = max(factor, 1 / max(factor, 1e-300)) if reading.verdict in ("exploding", "vanishing") else 1.0
+        level = limits.level(far, before) if limits.enabled else "ok"
+        if level == "ok":
+            return self.clear("signal_flow", reading.step)
+        return self.raise_(_flow_alert(reading, level, far, limits.threshold(level)))
+
     def level(self, name: str) -> str:
         return self.active[name].level if name in self.active else "ok"
 
@@ -209,14 +230,25 @@ class AlertBook:
         return Alert(name, "ok", step, last.panel, last.metric, None, last.threshold, f"over: {last.message}", "", "")
 
     def worst(self) -> Alert | None:
-        """The alert to act on: the worst level, among equals the newest."""
-        return max(self.active.values(), key=lambda a: (LEVELS.index(a.level), a.step), default=None)
+        """The alert to act on: the worst level, of those the cause, then the newest."""
+        return max(self.active.values(), key=lambda a: (LEVELS.index(a.level), a.cause, a.step), default=None)
+
+
+def _flow_alert(reading: FlowReading, level: str, far: float, threshold: float) -> Alert:
+    """The gradient explodes or vanishes on its way back through the network; the layer is named."""
+    message = f"the gradient is {reading.verdict} from layer {reading.layer_at_fault}: {reading.verdict_reason}"
+    remedy = next(iter(reading.remedies), None)
+    action = _FLOW_ACTIONS[remedy.name] if remedy else "LOOK AT THE LAYER"
+    reason = f"{remedy.what}: {remedy.why}" if remedy else "no remedy is known for a block of its kind"
+    return Alert(
+        "signal_flow", level, reading.step, "flow", "depth_factor", far, threshold, message, action, reason, cause=1
+    )
 
 
 def diverged(step: int, loss: float) -> Alert:
     """The training loss is not finite."""
     reason = "no step leads back from here: restart from the last good checkpoint with a smaller step size"
-    return _system("diverged", step, "critical", f"the training loss is {loss}", "STOP & GO BACK", reason)
+    return _system("diverged", step, "critical", f"the training loss is {loss}", "STOP & GO BACK", reason, cause=3)
 
 
 def risen(step: int, level: str, losses: LossWatch, threshold: float) -> Alert:
@@ -236,7 +268,7 @@ def risen(step: int, level: str, losses: LossWatch, threshold: float) -> Alert:
             "the steps undo what training has won; a step size that is too large is the usual cause",
         ),
     }[level]
-    return Alert("loss_rise", level, step, "loss", "loss", losses.rise, threshold, message, action, reason)
+    return Alert("loss_rise", level, step, "loss", "loss", losses.rise, threshold, message, action, reason, cause=2)
 
 
 def no_loss(step: int, given: str) -> Alert:
@@ -259,5 +291,5 @@ def not_recorded(step: int, problem: str, dropped: int) -> Alert:
     return _system("run_file", step, "warning", message, "CHECK THE RUN'S DISK", reason)
 
 
-def _system(rule: str, step: int, level: str, message: str, action: str, reason: str) -> Alert:
-    return Alert(rule, level, step, "system", rule, None, None, message, action, reason)
+def _system(rule: str, step: int, level: str, message: str, action: str, reason: str, cause: int = 0) -> Alert:
+    return Alert(rule, level, step, "system", rule, None, None, message, action, reason, cause)

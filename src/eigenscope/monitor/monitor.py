@@ -16,17 +16,20 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from eigenscope.bounds.reading import LipschitzReading
+from eigenscope.diagnostics.flow import FlowReading
 from eigenscope.diagnostics.reading import CurvatureReading
 from eigenscope.errors import EigenscopeError
 from eigenscope.look import look
 from eigenscope.monitor.alerts import Alert, AlertBook, check_failed, diverged, no_loss, not_recorded
 from eigenscope.monitor.environment import describe_model, describe_optimizer, environment
+from eigenscope.monitor.instruments import Instruments, Reading
 from eigenscope.monitor.losses import LossWatch, as_number, described
 from eigenscope.monitor.recording import Recorder
 from eigenscope.monitor.rules import load_rules
 from eigenscope.monitor.schedule import Schedule, check_pace
 from eigenscope.operators import Probe
-from eigenscope.operators.probe import BatchWeight, LossFunction, as_batches
+from eigenscope.operators.probe import Batches, BatchWeight, LossFunction, as_batches
 from eigenscope.settings import Memory, Settings
 
 log = logging.getLogger("eigenscope")
@@ -63,6 +66,9 @@ class Monitor:
         A TOML file or a dictionary that overrides the alerts' thresholds.
     config
         Anything to be stored with the run (JSON).
+    flow, lipschitz
+        Also measure the signal flow and the Lipschitz bounds on the probe's first batch, less often, out of the same
+        budget.
     **settings
         Fields of `eigenscope.Settings`.
     """
@@ -80,6 +86,8 @@ class Monitor:
         rules: str | os.PathLike[str] | Mapping[str, Mapping[str, object]] | None = None,
         config: Mapping[str, object] | None = None,
         batch_weight: BatchWeight | None = None,
+        flow: bool = True,
+        lipschitz: bool = True,
         clock: Callable[[], float] = time.perf_counter,
         **settings: Any,
     ) -> None:
@@ -90,10 +98,12 @@ class Monitor:
         self.alerts = AlertBook(load_rules(rules))
         self.history: deque[Alert] = deque(maxlen=_HISTORY)
         self.reading: CurvatureReading | None = None
+        self.readings: dict[str, Reading] = {}  # the last of each other kind
         self.step_count = 0
         self._memory, self._failures, self._closed = Memory(), 0, False
         self._pending: list[Tensor] = []  # losses on a device: the first and the last since they were judged
         self._losses = LossWatch()
+        self._instruments = Instruments.chosen(flow, lipschitz)
         rise = self.alerts.limits["loss_rise"]
         self._alarming = math.log(rise.warning) if rise.enabled else math.inf
         first = self._probe()  # bad input is told here, before training starts
@@ -123,7 +133,7 @@ class Monitor:
                 self._note_loss(step, loss)
             if self.optimizer is not None:
                 self._note_rate(step, self.optimizer.param_groups[0]["lr"])
-            return self._measure(None) if self._schedule.due(step) else None
+            return self._check() if self._schedule.due(step) else None
         except Exception as error:  # the loop goes on whatever happens here
             self._contain(error)
             return None
@@ -133,21 +143,35 @@ class Monitor:
         if self._closed:
             return None
         try:
-            return self._measure(cold)
+            return self._curvature(self._kind() if cold is None else "cold" if cold else "warm")
         except Exception as error:
             self._contain(error)
             return None
 
-    def _measure(self, cold: bool | None) -> CurvatureReading | None:
+    # -- a check --------------------------------------------------------------------------------------------------
+
+    def _check(self) -> CurvatureReading | None:
+        """What is due now; the first time, where a budget is to be kept, what it will cost."""
+        fixed = self._schedule.every is not None
+        if not fixed and "cold" not in self._schedule.prices:
+            start = self._now()
+            try:
+                self._estimate_prices()
+            finally:
+                self._spend("estimate", start)
+            return None
+        kinds, reading = self._instruments.due(fixed), None
+        self._instruments.checks += 1
+        for kind in kinds:
+            if kind == "curvature":
+                reading = self._curvature(self._kind())
+            else:
+                self._instrument(kind)
+        return reading
+
+    def _curvature(self, kind: str) -> CurvatureReading:
         start = self._now()
-        kind = self._kind() if cold is None else ("cold" if cold else "warm")
-        unknown = "cold" not in self._schedule.prices and self._schedule.every is None
-        if unknown and cold is None:
-            kind = "estimate"
         try:
-            if kind == "estimate":
-                self._estimate_price(start)
-                return None
             self._judge_pending()
             reading = look(
                 self._probe(),
@@ -160,21 +184,46 @@ class Monitor:
             self._failures = 0
         except Exception:  # out of memory, a model that changed, a bug of ours: training goes on
             self._failures += 1
-            patience = float(2 ** min(self._failures, 6))
-            self._schedule.spend(kind, self._now() - start, self._kind(), patience)
+            self._spend(kind, start, patience=float(2 ** min(self._failures, 6)))
             raise
-        self._schedule.spend(kind, self._now() - start, self._kind())
+        self._spend(kind, start)
         self._take(reading)
         return reading
+
+    def _instrument(self, kind: str) -> None:
+        """Measure something besides the curvature; what the model does not allow is noted, and not tried again."""
+        start, one = self._now(), self._instruments.known[kind]
+        try:
+            reading = one.measure(self._probe(first=True), self.step_count)
+            one.failures = 0
+        except Exception as error:
+            if one.failed(error):
+                self._recorder.measurement(kind, self.step_count, {"reason": one.refused})
+                log.info("%s is not measured: %s", kind, one.refused)
+            elif not isinstance(error, EigenscopeError):
+                self._contain(error)
+            return
+        finally:
+            self._spend(kind, start)
+        self.readings[kind] = reading
+        self._recorder.measurement(kind, self.step_count, reading.to_dict(), one.scalars(reading))
+        if isinstance(reading, FlowReading):
+            self._tell(self.alerts.judge_flow(reading))
+
+    def _spend(self, kind: str, start: float, patience: float = 1.0) -> None:
+        """Book what was measured since `start`, and save for what is next."""
+        (following, *_) = self._instruments.due(self._schedule.every is not None)
+        after = self._kind() if following == "curvature" else following
+        self._schedule.spend(kind, self._now() - start, after, patience)
 
     def _kind(self) -> str:
         return "cold" if self._memory.vectors is None or self._memory.looks % _COLD_EVERY == 0 else "warm"
 
-    def _probe(self) -> Probe:
+    def _probe(self, *, first: bool = False) -> Probe:
         return Probe(
             self.model,
             self.loss_fn,
-            self.batches,
+            Batches(self.batches[:1]) if first else self.batches,
             batch_weight=self.batch_weight,
             train_mode=self.settings.train_mode,
         )
@@ -216,16 +265,18 @@ class Monitor:
             rate = float(rate) if rate.device.type == "cpu" else rate.detach().clone()
         self._record("learning_rate", step, rate)
 
-    def _estimate_price(self, start: float) -> None:
-        """Before the first check: what will it cost? From one gradient, so that the budget holds from the start."""
+    def _estimate_prices(self) -> None:
+        """Before the first check: what will each cost? From one gradient, so that the budget holds from the start."""
         probe = self._probe()
         for _ in range(2):  # the first pass warms caches
             begin = self._now()
             with probe.isolated():
                 torch.autograd.grad(probe.loss(0), probe.leaves, allow_unused=True)
-        gradient = (self._now() - begin) / max(probe.weights[0], 1e-3)
-        self._schedule.prices["cold"] = _FIRST_CHECK_SECONDS + 3.3 * self.settings.max_matvecs * gradient
-        self._schedule.spend("estimate", self._now() - start, "cold")
+        gradient, prices = self._now() - begin, self._schedule.prices
+        for kind, one in self._instruments.known.items():
+            prices[kind] = _FIRST_CHECK_SECONDS + one.gradients * gradient
+        whole = gradient / max(probe.weights[0], 1e-3)
+        prices["cold"] = _FIRST_CHECK_SECONDS + 3.3 * self.settings.max_matvecs * whole
 
     def _now(self) -> float:
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -266,6 +317,18 @@ class Monitor:
                 log.warning("%s", alert)
 
     # -- the state ------------------------------------------------------------------------------------------------
+
+    @property
+    def flow(self) -> FlowReading | None:
+        """The last signal flow."""
+        reading = self.readings.get("flow")
+        return reading if isinstance(reading, FlowReading) else None
+
+    @property
+    def lipschitz(self) -> LipschitzReading | None:
+        """The last Lipschitz bounds."""
+        reading = self.readings.get("lipschitz")
+        return reading if isinstance(reading, LipschitzReading) else None
 
     @property
     def run_path(self) -> os.PathLike[str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from eigenscope.diagnostics.estimate import Estimate
@@ -63,6 +64,22 @@ class Recorder:
             if reading.spectrum_step != reading.step:
                 plain["density"] = None
             self._writer.reading(reading.step, plain)
+        elif self._unopened:
+            self._lost += 1
+
+    def measurement(
+        self,
+        kind: str,
+        step: int,
+        plain: Mapping[str, object],
+        scalars: Mapping[str, float | None] = MappingProxyType({}),
+    ) -> None:
+        """A reading of another kind than the curvature, and its figures."""
+        for name, value in scalars.items():
+            if value is not None:
+                self.scalar(name, step, value)
+        if self._writer is not None:
+            self._writer.measurement(kind, step, {**plain, "step": step})
         elif self._unopened:
             self._lost += 1
 

@@ -44,6 +44,7 @@ DEFAULTS: dict[str, Limits] = {
     "ill_conditioned": Limits(1e3, 1e4),
     "stretched": Limits(1e4, 1e6),
     "saddle": Limits(1, 1),
+    "signal_flow": Limits(100, 1e4),
     "loss_rise": Limits(4, 20),
     "diverged": Limits(1, 1),
 }

@@ -37,6 +37,7 @@ def print_summary(out: Console, monitor: Monitor, zigzag: float | None = None) -
         out.print()
     if monitor.run_path is not None:
         _print_courses(out, monitor)
+    _print_others(out, monitor)
     if zigzag is not None:
         turn = "in the mean: a zig-zag" if zigzag < -0.2 else "in the mean"
         out.print(labelled("cosine of successive gradients", f"{zigzag:.2f} {turn}"))
@@ -47,6 +48,20 @@ def print_summary(out: Console, monitor: Monitor, zigzag: float | None = None) -
         out.print(titled(f"▲ {worst.action}", worst.reason, _STYLES[worst.level]))
     share = f"{counted(monitor.step_count, 'step')}, measuring took {monitor.measuring_share:.0%} of the time"
     out.print(f"{monitor.run_path}: {share}", style="dim", soft_wrap=True)
+
+
+def _print_others(out: Console, monitor: Monitor) -> None:
+    """The last signal flow and the last Lipschitz bounds, a line each."""
+    if monitor.flow is not None:
+        out.print(
+            titled(f"{'signal flow':{LABEL - 2}}", f"{monitor.flow.verdict}: {monitor.flow.verdict_reason}", "dim")
+        )
+    bounds = monitor.lipschitz
+    if bounds is not None:
+        upper = bounds.lipschitz_upper.value
+        certified = "nothing certified" if upper is None else f"{upper:.3g} certified"
+        text = f"{bounds.lipschitz_lower.value or 0:.3g} proven … {certified}"
+        out.print(titled(f"{'Lipschitz constant':{LABEL - 2}}", text, "dim"))
 
 
 def _print_courses(out: Console, monitor: Monitor) -> None:

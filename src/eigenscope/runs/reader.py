@@ -100,10 +100,10 @@ class Run:
 
     @property
     def active_alerts(self) -> list[dict[str, Any]]:
-        """The rules whose last change was not back to ok: the worst first, among equals the newest."""
+        """The rules whose last change was not back to ok: the worst first, of those the cause, then the newest."""
         last = {alert["rule"]: alert for alert in self.alerts}
         active = [alert for alert in last.values() if alert["level"] != "ok"]
-        return sorted(active, key=lambda alert: (_LEVELS.get(alert["level"], 2), -alert["id"]))
+        return sorted(active, key=lambda alert: (_LEVELS.get(alert["level"], 2), -alert.get("cause", 0), -alert["id"]))
 
     @property
     def readings(self) -> list[dict[str, Any]]:
@@ -114,6 +114,28 @@ class Run:
     def densities(self) -> list[dict[str, Any]]:
         """Every spectral density in the order of its step: "step", "grid", "values", "outliers", "bulk"."""
         return self.thinned_densities(None)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of measurements that the run holds, such as "flow"."""
+        return [row[0] for row in self.query("SELECT DISTINCT kind FROM measurements ORDER BY kind")]
+
+    def measurements(self, kind: str, limit: int | None = None) -> list[dict[str, Any]]:
+        """The measurements of a kind in the order of their steps; at most `limit`, spread evenly over the run."""
+        steps = [row[0] for row in self.query("SELECT step FROM measurements WHERE kind = ? ORDER BY step", (kind,))]
+        sql = "SELECT step, json FROM measurements WHERE kind = ? AND step = ?"
+        return [self._measurement(*self.query(sql, (kind, step))[0]) for step in _thinned(steps, limit)]
+
+    def latest(self, kind: str) -> dict[str, Any] | None:
+        """The measurement of a kind that was written last; None where there is none."""
+        sql = "SELECT step, json FROM measurements WHERE kind = ? ORDER BY id DESC LIMIT 1"
+        rows = self.query(sql, (kind,))
+        return self._measurement(*rows[0]) if rows else None
+
+    def measurements_after(self, measurement_id: int) -> list[tuple[int, str, dict[str, Any]]]:
+        """`(id, kind, measurement)` of those that were written after the one with that id."""
+        rows = self.query("SELECT id, kind, step, json FROM measurements WHERE id > ? ORDER BY id", (measurement_id,))
+        return [(number, kind, self._measurement(step, text)) for number, kind, step, text in rows]
 
     def version(self) -> int:
         """A number that changes whenever somebody else wrote to the file; cheap to ask for."""
@@ -166,10 +188,8 @@ class Run:
     def thinned_densities(self, limit: int | None) -> list[dict[str, Any]]:
         """At most `limit` densities spread evenly over the run, the first and the last among them."""
         steps = [row[0] for row in self.query("SELECT step FROM densities ORDER BY step")]
-        if limit is not None and len(steps) > limit:
-            steps = [steps[i] for i in np.linspace(len(steps) - 1, 0, limit).round().astype(int)[::-1]]
         sql = "SELECT grid, density, json FROM densities WHERE step = ?"
-        return [density_dict(*self.query(sql, (step,))[0]) for step in steps]
+        return [density_dict(*self.query(sql, (step,))[0]) for step in _thinned(steps, limit)]
 
     def to_pandas(self) -> "pd.DataFrame":
         """A table with a row a step and a column a metric, and `<name>_error` where it has errors.
@@ -202,6 +222,9 @@ class Run:
             return json.loads(text)
         except (TypeError, ValueError) as error:
             raise damaged(self.path, error) from error
+
+    def _measurement(self, step: int, text: str) -> dict[str, Any]:
+        return {**self._parsed(text), "step": step}
 
     def metric_ids(self) -> dict[str, int]:
         """The metrics by name, in the order in which they first came."""
@@ -236,6 +259,13 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.status}, last step {self.last_step})"
+
+
+def _thinned(steps: list[int], limit: int | None) -> list[int]:
+    """At most `limit` of the steps, spread evenly, the first and the last among them; of one, the last."""
+    if limit is None or len(steps) <= limit:
+        return steps
+    return [steps[i] for i in np.linspace(len(steps) - 1, 0, limit).round().astype(int)[::-1]]
 
 
 def _refused(path: Path, sql: str, error: sqlite3.Error) -> str:

@@ -33,7 +33,14 @@ _VERSION_1 = (
     "CREATE TABLE acknowledgements (alert_id INTEGER PRIMARY KEY REFERENCES alerts (id), time REAL NOT NULL)",
 )
 
-MIGRATIONS: list[tuple[str, ...]] = [_VERSION_1]
+_VERSION_2 = (
+    # AUTOINCREMENT: a replaced row gets a number that was never used, so that a live feed sees it.
+    """CREATE TABLE measurements (
+         id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, step INTEGER NOT NULL,
+         time REAL NOT NULL, json TEXT NOT NULL, UNIQUE (kind, step))""",
+)
+
+MIGRATIONS: list[tuple[str, ...]] = [_VERSION_1, _VERSION_2]
 
 
 def schema_version(connection: sqlite3.Connection) -> int:

@@ -20,6 +20,7 @@ Statement = tuple[str, Sequence[object]]
 META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 READING = "INSERT INTO readings (step, time, json) VALUES (?, ?, ?)"
 DENSITY = "INSERT OR REPLACE INTO densities VALUES (?, ?, ?, ?)"
+MEASUREMENT = "INSERT OR REPLACE INTO measurements (kind, step, time, json) VALUES (?, ?, ?, ?)"
 ALERT = "INSERT INTO alerts (step, time, rule, level, json) VALUES (?, ?, ?, ?, ?)"
 REWORDED = "UPDATE alerts SET json = ?1 WHERE id = (SELECT max(id) FROM alerts WHERE rule = ?2)"
 

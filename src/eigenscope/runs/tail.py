@@ -19,6 +19,7 @@ class Changes:
 
     scalars: dict[str, list[Row]] = field(default_factory=dict)
     readings: list[dict[str, Any]] = field(default_factory=list)
+    measurements: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # (kind, measurement)
     alerts: list[dict[str, Any]] = field(default_factory=list)  # a reworded one comes again, with the id it had
     rewound: bool = False
 
@@ -36,6 +37,7 @@ class Tail:
             sql = "SELECT step, value, error FROM scalars WHERE metric = ? ORDER BY step DESC LIMIT 1"
             self._last[name] = self.run.query(sql, (metric,))[0]
         self._reading_id = self.run.query("SELECT coalesce(max(id), 0) FROM readings")[0][0]
+        self._measurement_id = self.run.query("SELECT coalesce(max(id), 0) FROM measurements")[0][0]
         self._alerts = self._last_alerts()
 
     def changes(self) -> Changes | None:
@@ -53,7 +55,15 @@ class Tail:
         alerts = self._new_alerts()
         readings = self.run.readings_after(self._reading_id)
         self._reading_id = readings[-1][0] if readings else self._reading_id
-        return Changes({k: v for k, v in scalars.items() if v}, [r for _, r in readings], alerts, rewound)
+        measured = self.run.measurements_after(self._measurement_id)
+        self._measurement_id = measured[-1][0] if measured else self._measurement_id
+        return Changes(
+            {name: rows for name, rows in scalars.items() if rows},
+            [reading for _, reading in readings],
+            [(kind, measurement) for _, kind, measurement in measured],
+            alerts,
+            rewound,
+        )
 
     def close(self) -> None:
         """Let go of the file."""

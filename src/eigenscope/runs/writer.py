@@ -92,6 +92,15 @@ class RunWriter:
             self._queues.put((store.DENSITY, density))
         self._queues.put(statement)
 
+    def measurement(self, kind: str, step: int, measurement: Mapping[str, object]) -> None:
+        """A measurement of a kind of its own, such as "flow"; a repeated `(kind, step)` replaces."""
+        try:
+            statement = (store.MEASUREMENT, (str(kind), whole_step(step), time.time(), to_json(dict(measurement))))
+        except Exception as error:
+            self._refuse(f"the {kind} measurement at step {step}", error)
+            return
+        self._queues.put(statement)
+
     def alert(self, step: int, alert: Mapping[str, object]) -> None:
         """A rule changed its state; `alert` names its "rule" and "level"."""
         try:

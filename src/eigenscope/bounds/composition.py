@@ -1,0 +1,78 @@
+"""The bound of a whole network, from its graph: products along it, sums at residual connections, √Σ at concatenations.
+
+Each operation has a rule (`bounds/rules.py`). One without a constant (a product of two tensors that both depend on the
+input, dot-product attention: Kim, Papamakarios & Mnih 2021) or without a rule ends the bound; the norms of the layers
+behind it are still computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from eigenscope.bounds.convolution import Convolution, convolution_norm
+from eigenscope.bounds.graph import Graph, Operation, Ref
+from eigenscope.bounds.norms import Norm, dense_norm
+from eigenscope.bounds.value import Value
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """The norm of one layer of the network, on the input size that it meets."""
+
+    name: str
+    kind: str
+    norm: float | None  # None: no constant holds everywhere
+    method: str
+    exact: bool
+    lower: float | None
+    input_shape: tuple[int, ...]
+
+
+@dataclass
+class Walk:
+    """One pass over a graph: what is known of each tensor, the layers seen, and what ended the bound."""
+
+    graph: Graph
+    values: dict[str, Value] = field(default_factory=dict)
+    layers: list[LayerNorm] = field(default_factory=list)
+    folded: int = 0  # batch norms that were folded into the layer before them
+    no_global_bound: str | None = None  # the first layer that has no constant at all
+    _norms: dict[object, Norm] = field(default_factory=dict)
+
+    def of(self, argument: object) -> Value:
+        """What is known of an argument that depends on the input."""
+        assert isinstance(argument, Ref)
+        return self.values[argument.name]
+
+    def layer(self, operation: Operation, kind: str, norm: Norm, shape: tuple[int, ...]) -> Norm:
+        """List a layer."""
+        norm_or_none = norm.value if math.isfinite(norm.value) else None
+        self.layers.append(
+            LayerNorm(self._unique(operation), kind, norm_or_none, norm.method, norm.exact, norm.lower, shape)
+        )
+        return norm
+
+    def _unique(self, operation: Operation) -> str:
+        """The layer's name; its second use is name#2."""
+        name = operation.layer or operation.op
+        uses = sum(layer.name.partition("#")[0] == name for layer in self.layers)
+        return f"{name}#{uses + 1}" if uses else name
+
+    def dense(self, weight: Tensor) -> Norm:
+        """The norm of a dense layer, computed once for a layer that is used twice."""
+        return self._once((weight.data_ptr(), weight.shape, weight.stride()), lambda: dense_norm(weight.double()))
+
+    def convolution(self, conv: Convolution) -> Norm:
+        """The norm of a convolution, computed once for each input size."""
+        weight = conv.weight
+        rest = (conv.size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.mode)
+        return self._once((weight.data_ptr(), weight.shape, *rest), lambda: convolution_norm(conv))
+
+    def _once(self, key: object, compute: Callable[[], Norm]) -> Norm:
+        if key not in self._norms:
+            self._norms[key] = compute()
+        return self._norms[key]

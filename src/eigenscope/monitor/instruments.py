@@ -1,0 +1,100 @@
+"""What a monitor measures besides the curvature: now and then, for the same budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from eigenscope.bounds.certify import lipschitz
+from eigenscope.diagnostics.flow import FlowReading
+from eigenscope.errors import InputError
+from eigenscope.flow.settings import FlowSettings
+from eigenscope.flow.signal import flow
+from eigenscope.operators import Probe
+
+# By turns, where a budget allows one measurement at a time: the curvature most often, and first.
+_TURNS = ("curvature", "flow", "curvature", "lipschitz", "curvature", "flow", "curvature", "curvature")
+_FAILURES = 3  # in a row, and a measurement is given up
+_FLOW = FlowSettings(branches=False, max_matvecs=24)
+
+
+class Reading(Protocol):
+    """What a measurement gives."""
+
+    @property
+    def step(self) -> int: ...
+
+    def to_dict(self) -> dict[str, object]: ...
+
+
+@dataclass
+class Instrument:
+    """A measurement on the probe's first batch, every so many checks; `refused` says why it is no longer made."""
+
+    measure: Callable[[Probe, int], Reading]
+    scalars: Callable[[Any], Mapping[str, float | None]]
+    every: int  # checks, where a check is due at fixed steps
+    gradients: float  # a guess of its price before the first
+    failures: int = 0
+    refused: str | None = None
+
+    def failed(self, error: Exception) -> bool:
+        """Count a failure. Whether it is the last: what the model does not allow is not tried again."""
+        self.failures += 1
+        if isinstance(error, InputError) or self.failures >= _FAILURES:
+            self.refused = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return self.refused is not None
+
+
+@dataclass
+class Instruments:
+    """All of them, and whose turn it is."""
+
+    known: dict[str, Instrument] = field(default_factory=dict)
+    checks: int = 0
+
+    @classmethod
+    def chosen(cls, flow: bool, lipschitz: bool) -> Instruments:
+        """Those that are wanted."""
+        wanted = {"flow": flow, "lipschitz": lipschitz}
+        return cls({kind: make() for kind, make in _MAKERS.items() if wanted[kind]})
+
+    def due(self, fixed: bool) -> list[str]:
+        """The kinds of the next check: with `fixed` distances the curvature and what comes with it, else one."""
+        if not fixed:
+            turn = _TURNS[self.checks % len(_TURNS)]
+            return [turn if turn in self._working() else "curvature"]
+        return ["curvature", *(kind for kind, one in self._working().items() if self.checks % one.every == 0)]
+
+    def _working(self) -> dict[str, Instrument]:
+        return {kind: one for kind, one in self.known.items() if one.refused is None}
+
+
+def _flow_of(probe: Probe, step: int) -> FlowReading:
+    return flow(probe, _FLOW, step=step)
+
+
+def _flow_scalars(reading: FlowReading) -> Mapping[str, float | None]:
+    worst = reading.worst
+    return {
+        "growth": reading.growth,
+        "depth_factor": reading.depth_factor,
+        "sigma_max": worst.sigma_max.value if worst else None,
+    }
+
+
+def _lipschitz_of(probe: Probe, step: int) -> Reading:
+    return lipschitz(probe.model, probe.batches, ascent_steps=10, max_samples=16, step=step)
+
+
+def _lipschitz_scalars(reading: Any) -> Mapping[str, float | None]:
+    bounds = ("lipschitz_lower", "lipschitz_upper", "lipschitz_product")
+    radii = ("certified_radius", "attacked_radius")
+    return {name: getattr(reading, name).value for name in bounds} | {name: getattr(reading, name) for name in radii}
+
+
+_MAKERS: dict[str, Callable[[], Instrument]] = {
+    "flow": lambda: Instrument(_flow_of, _flow_scalars, every=4, gradients=60),
+    "lipschitz": lambda: Instrument(_lipschitz_of, _lipschitz_scalars, every=8, gradients=200),
+}
