@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ from eigenscope.operators.probe import Batches, BatchWeight, LossFunction, as_ba
 from eigenscope.settings import Memory, Settings
 
 log = logging.getLogger("eigenscope")
+_T = TypeVar("_T")
 _COLD_EVERY = 8  # a warm start can miss an eigenvalue that has risen elsewhere: now and then a check starts afresh
 _HISTORY = 1000  # alerts kept in memory; the run file has them all
 _FIRST_CHECK_SECONDS = 0.1  # what a first check takes on the smallest model, for the Python in it
@@ -154,11 +155,7 @@ class Monitor:
         """What is due now; the first time, where a budget is to be kept, what it will cost."""
         fixed = self._schedule.every is not None
         if not fixed and "cold" not in self._schedule.prices:
-            start = self._now()
-            try:
-                self._estimate_prices()
-            finally:
-                self._spend("estimate", start)
+            self._book("estimate", self._estimate_prices)
             return None
         kinds, reading = self._instruments.due(fixed), None
         self._instruments.checks += 1
@@ -170,25 +167,33 @@ class Monitor:
         return reading
 
     def _curvature(self, kind: str) -> CurvatureReading:
-        start = self._now()
-        try:
-            self._judge_pending()
-            reading = look(
+        self._judge_pending()
+        reading = self._book(
+            kind,
+            lambda: look(
                 self._probe(),
                 self.settings,
                 self._memory,
                 optimizer=self.optimizer,
                 step=self.step_count,
                 cold=kind == "cold",
-            )
-            self._failures = 0
+            ),
+        )
+        self._take(reading)
+        return reading
+
+    def _book(self, kind: str, measure: Callable[[], _T]) -> _T:
+        """Measure, and pay for it; what fails again and again is tried ever less often."""
+        start = self._now()
+        try:
+            found = measure()
         except Exception:  # out of memory, a model that changed, a bug of ours: training goes on
             self._failures += 1
             self._spend(kind, start, patience=float(2 ** min(self._failures, 6)))
             raise
+        self._failures = 0
         self._spend(kind, start)
-        self._take(reading)
-        return reading
+        return found
 
     def _instrument(self, kind: str) -> None:
         """Measure something besides the curvature; what the model does not allow is noted, and not tried again."""
