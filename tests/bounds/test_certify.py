@@ -70,7 +70,7 @@ def test_a_linear_model_is_known_exactly() -> None:
     model = linear(6, 4)
     exact = float(torch.linalg.matrix_norm(model.weight.detach().double(), 2))
     reading = lipschitz(model, X)
-    assert reading.lipschitz_upper.value == pytest.approx(exact, rel=1e-8)
+    assert reading.lipschitz_upper.value == pytest.approx(exact, rel=1e-7)
     assert reading.lipschitz_lower.value == pytest.approx(exact, rel=2e-5)
     assert reading.lipschitz_lower.value <= exact
     assert reading.method == "composition"
@@ -95,7 +95,7 @@ def test_a_real_resnet_folds_its_batch_norms() -> None:
     assert [layer.name for layer in convolutions[:2]] == ["conv1", "layer1.0.conv1"]
     for layer in convolutions:
         assert layer.norm is not None
-        assert layer.exact or (layer.lower is not None and layer.norm < 1.011 * layer.lower)
+        assert layer.exact or (layer.lower is not None and layer.norm < 1.021 * layer.lower)
 
 
 def test_the_lower_bound_is_the_jacobians_norm_on_the_data() -> None:

@@ -37,25 +37,25 @@ def test_a_linear_network_is_exact_because_its_layers_are_folded() -> None:
     first, second = linear(6, 5), linear(5, 4, seed=1)
     product = second.weight.detach().double() @ first.weight.detach().double()
     expected = float(torch.linalg.matrix_norm(product, 2))
-    assert _bound(nn.Sequential(first, nn.Dropout(), second), 6) == pytest.approx(expected, rel=1e-8)
+    assert _bound(nn.Sequential(first, nn.Dropout(), second), 6) == pytest.approx(expected, rel=1e-7)
 
 
 def test_a_residual_connection_adds() -> None:
     layer = linear(5, 5)
     model = Function(lambda x, f: x + f(x).relu(), layer)
-    assert _bound(model, 5) == pytest.approx(1 + _norm(layer), rel=1e-8)
+    assert _bound(model, 5) == pytest.approx(1 + _norm(layer), rel=1e-7)
 
 
 def test_a_concatenation_adds_squares() -> None:
     first, second = linear(5, 3), linear(5, 4, seed=1)
     model = Function(lambda x, f, g: torch.cat([f(x), g(x)], 1), first, second)
-    assert _bound(model, 5) == pytest.approx(math.hypot(_norm(first), _norm(second)), rel=1e-8)
+    assert _bound(model, 5) == pytest.approx(math.hypot(_norm(first), _norm(second)), rel=1e-7)
 
 
 def test_a_layer_used_twice_counts_twice_and_is_listed_twice() -> None:
     layer = linear(5, 5)
     state, value = _walk(Function(lambda x, f: f(f(x).abs()), layer), 5)
-    assert value.bound == pytest.approx(_norm(layer) ** 2, rel=1e-8)
+    assert value.bound == pytest.approx(_norm(layer) ** 2, rel=1e-7)
     assert [entry.name for entry in state.layers if entry.kind == "Linear"] == ["layers.0", "layers.0#2"]
 
 

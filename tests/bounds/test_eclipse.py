@@ -40,7 +40,7 @@ def _largest_over_patterns(first: Tensor, second: Tensor) -> float:
 def test_one_hidden_layer_lies_between_the_exact_constant_and_the_product(seed: int) -> None:
     first, second = _weights(10, 8, 4, seed=seed)
     bound = eclipse_fast([first, second]).constant
-    assert _largest_over_patterns(first, second) <= bound <= _product([first, second]) * (1 + 1e-8)
+    assert _largest_over_patterns(first, second) <= bound <= _product([first, second]) * (1 + 1e-7)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -55,18 +55,18 @@ def test_two_hidden_layers_are_above_every_region_found(seed: int) -> None:
         z = x @ weight.T + bias
         jacobian, x = (z > 0).double()[:, :, None] * (weight @ jacobian), z.relu()
     true = float(torch.linalg.matrix_norm(weights[-1] @ jacobian, 2).max())
-    assert true <= eclipse_fast(weights).constant <= _product(weights) * (1 + 1e-8)
+    assert true <= eclipse_fast(weights).constant <= _product(weights) * (1 + 1e-7)
 
 
 def test_one_layer_is_exact() -> None:
     (weight,) = _weights(5, 7)
-    assert eclipse_fast([weight]).constant == pytest.approx(_product([weight]), rel=1e-8)
+    assert eclipse_fast([weight]).constant == pytest.approx(_product([weight]), rel=1e-7)
 
 
 def test_scaled_orthogonal_layers_are_exact() -> None:
     """‖A‖ = c² at every layer, so M = I/c² throughout: the product, which x on the positive side reaches."""
     orthogonal = torch.linalg.qr(_weights(6, 6)[0]).Q
-    assert eclipse_fast([1.5 * orthogonal] * 4).constant == pytest.approx(1.5**4, rel=1e-8)
+    assert eclipse_fast([1.5 * orthogonal] * 4).constant == pytest.approx(1.5**4, rel=1e-7)
 
 
 def test_a_difference_of_two_neurons_by_hand() -> None:
@@ -75,7 +75,7 @@ def test_a_difference_of_two_neurons_by_hand() -> None:
     The product says 2; the truth is 1.
     """
     first, second = torch.ones(2, 1), torch.tensor([[1.0, -1.0]])
-    assert eclipse_fast([first, second]).constant == pytest.approx(math.sqrt(2), rel=1e-8)
+    assert eclipse_fast([first, second]).constant == pytest.approx(math.sqrt(2), rel=1e-7)
 
 
 def test_a_zero_layer_lets_nothing_pass() -> None:
@@ -90,7 +90,7 @@ def test_the_gram_matrix_bounds_each_direction_of_the_output() -> None:
         exact = _largest_over_patterns(first, row)
         by_gram = math.sqrt(gram[i, i] + gram[j, j] - 2 * gram[i, j])
         assert exact <= by_gram
-        assert by_gram == pytest.approx(eclipse_fast([first, row]).constant, rel=1e-8)
+        assert by_gram == pytest.approx(eclipse_fast([first, row]).constant, rel=1e-7)
 
 
 def test_a_trained_network_is_bounded_better_than_by_its_product() -> None:

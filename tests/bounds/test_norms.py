@@ -30,7 +30,7 @@ def test_the_largest_of_many_is_found_among_near_ties() -> None:
 def test_hermitian_matrices_have_real_largest_eigenvalues() -> None:
     a = torch.complex(_random(30, 6, 6), _random(30, 6, 6, seed=1))
     gram = a @ a.mH
-    assert largest_eigenvalue(gram) == pytest.approx(float(torch.linalg.eigvalsh(gram).max()), rel=1e-9)
+    assert largest_eigenvalue(gram) == pytest.approx(float(torch.linalg.eigvalsh(gram).max()), rel=1e-7)
 
 
 def test_a_floor_that_nothing_exceeds_is_returned() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from eigenscope.bounds.composition import LayerNorm
+from eigenscope.bounds.composition import LayerBound
 from eigenscope.bounds.graph import export
 from eigenscope.bounds.inputs import Samples, read_batches
 from eigenscope.bounds.leaves import leaf_norms
@@ -190,7 +190,7 @@ class _Run:
 
     # -- from above -------------------------------------------------------------------------------------------------
 
-    def _bound(self) -> tuple[tuple[LayerNorm, ...], Value, str | None]:
+    def _bound(self) -> tuple[tuple[LayerBound, ...], Value, str | None]:
         try:
             graph = export(self.model, self.samples[0])
         except Exception as error:

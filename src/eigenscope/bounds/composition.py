@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from eigenscope.bounds.convolution import Convolution, convolution_norm
+from eigenscope.bounds.convolution import Convolution
+from eigenscope.bounds.convolution_norm import convolution_norm
 from eigenscope.bounds.graph import Graph, Operation, Ref
 from eigenscope.bounds.norms import Norm, dense_norm
 from eigenscope.bounds.value import Value
 
 
 @dataclass(frozen=True)
-class LayerNorm:
+class LayerBound:
     """The norm of one layer of the network, on the input size that it meets."""
 
     name: str
@@ -38,7 +39,7 @@ class Walk:
 
     graph: Graph
     values: dict[str, Value] = field(default_factory=dict)
-    layers: list[LayerNorm] = field(default_factory=list)
+    layers: list[LayerBound] = field(default_factory=list)
     folded: int = 0  # batch norms that were folded into the layer before them
     no_global_bound: str | None = None  # the first layer that has no constant at all
     _norms: dict[object, Norm] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class Walk:
         """List a layer."""
         norm_or_none = norm.value if math.isfinite(norm.value) else None
         self.layers.append(
-            LayerNorm(self._unique(operation), kind, norm_or_none, norm.method, norm.exact, norm.lower, shape)
+            LayerBound(self._unique(operation), kind, norm_or_none, norm.method, norm.exact, norm.lower, shape)
         )
         return norm
 

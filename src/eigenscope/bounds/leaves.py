@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eigenscope.bounds.composition import LayerNorm
+from eigenscope.bounds.composition import LayerBound
 from eigenscope.bounds.graph import export
 from eigenscope.bounds.inputs import Samples
 from eigenscope.bounds.rules import walk
 
 
-def leaf_norms(model: nn.Module, samples: Samples) -> Iterator[LayerNorm]:
+def leaf_norms(model: nn.Module, samples: Samples) -> Iterator[LayerBound]:
     """The layers in the order of their first use, on the input that they meet; those without a rule are left out."""
     for name, module, seen in _calls(model, samples.first()):
         with suppress(Exception):  # the model's own problem has been reported; a leaf's adds nothing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 
-from eigenscope.bounds.composition import LayerNorm
+from eigenscope.bounds.composition import LayerBound
 from eigenscope.bounds.robustness import SampleRobustness
 from eigenscope.diagnostics.estimate import Estimate
 
@@ -18,7 +18,7 @@ class LipschitzReading:
     the command line prints and the run file holds: the same names.
     """
 
-    layers: tuple[LayerNorm, ...]
+    layers: tuple[LayerBound, ...]
     lipschitz_lower: Estimate  # proven: the largest ‖J‖₂ found, on the data or by ascent from it
     lipschitz_upper: Estimate  # certified, for every input
     lipschitz_product: Estimate  # the same composition from each layer's norm by itself: loose

@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from eigenscope.bounds.convolution import Convolution, lower_norm
 from eigenscope.bounds.norms import SOLVED, Norm, eigenvalue_bounds, largest_eigenvalue, outward
-
-if TYPE_CHECKING:
-    from eigenscope.bounds.convolution import Convolution
 
 PROVEN = 4200  # rows of one that is factorized: a second or two, and 140 MB
 
@@ -31,13 +27,13 @@ def gram_rows(conv: Convolution) -> int:
     return min(_rows(conv, output=False), _rows(conv, output=True))
 
 
-def unrolled_norm(conv: Convolution, lower: Callable[[Convolution], float]) -> Norm:
-    """The norm from the Gram matrices of the groups; `lower` bounds it from below, where they are large."""
+def unrolled_norm(conv: Convolution) -> Norm:
+    """The norm from the Gram matrices of the groups."""
     grams = [_gram(conv, weight) for weight in conv.weight.double().chunk(conv.groups)]
     if len(grams[0]) <= SOLVED:
         value = math.sqrt(largest_eigenvalue(torch.stack(grams)))
         return Norm(outward(value), "gram of the operator written out (fp64)", exact=True)
-    least = lower(conv)
+    least = lower_norm(conv)
     upper = max(eigenvalue_bounds(gram, least**2)[1] for gram in grams)
     method = "Cholesky factorization of the operator written out (fp64)"
     return Norm(outward(math.sqrt(upper)), method, exact=False, lower=least)
