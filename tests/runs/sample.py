@@ -14,13 +14,17 @@ from typing import Any
 import numpy as np
 
 from eigenscope.runs import RunWriter
+from runs.sample_measurements import MEASURED, flow_scalars, lipschitz_scalars, sample_flow, sample_lipschitz
 
-SCENARIOS = ("healthy", "canyon", "saddle", "edge")
+SCENARIOS = ("healthy", "canyon", "saddle", "edge", "exploding", "vanishing")
 CHECK_EVERY = 10  # steps between two readings
 COLD_EVERY = 50  # steps between two spectra: trace, density and estimated counts
 NUM_PARAMETERS = 2410
-LEARNING_RATE = {"healthy": 0.1, "canyon": 0.01, "saddle": 0.1, "edge": 0.2}
-SHARPEST = {"healthy": 12.0, "canyon": 160.0, "saddle": 6.0, "edge": 13.0}  # where lambda_max settles
+LEARNING_RATE = {"healthy": 0.1, "canyon": 0.01, "saddle": 0.1, "edge": 0.2, "exploding": 0.05, "vanishing": 0.1}
+SHARPEST = {  # where lambda_max settles
+    "healthy": 12.0, "canyon": 160.0, "saddle": 6.0, "edge": 13.0, "exploding": 22.0, "vanishing": 0.4,
+}  # fmt: skip
+_FLOW = {"rule": "signal_flow", "panel": "flow", "metric": "depth_factor"}
 ACTIONS: dict[str, dict[str, Any]] = {
     "edge": {
         "rule": "edge_of_stability", "panel": "sharpness", "metric": "stability_ratio", "threshold": 1.0,
@@ -37,6 +41,14 @@ ACTIONS: dict[str, dict[str, Any]] = {
         "message": "the largest curvature is {value:,.0f} times the mean",
         "action": "SWITCH TO A PRECONDITIONED METHOD",
         "reason": "gradient descent zig-zags across the canyon; Adam, or scaled inputs, goes straight",
+    },
+    "exploding": {
+        **_FLOW, "threshold": 100.0, "message": "the gradient explodes: {value:,.0f}× over the depth, from net.0",
+        "action": "RE-INITIALIZE", "reason": "the first layers get a gradient that no step size suits",
+    },
+    "vanishing": {
+        **_FLOW, "threshold": 0.01, "message": "the gradient vanishes: {value:.2g}× over the depth",
+        "action": "ADD RESIDUALS", "reason": "the first layers get no gradient, so they do not learn",
     },
 }  # fmt: skip
 
@@ -79,6 +91,7 @@ class Sample:
         self.random = random.Random(seed)
         self.level = "ok"
         self.spectrum: dict[str, Any] = {}
+        self.flow: dict[str, Any] = {}
 
     def write(self, writer: RunWriter, step: int) -> None:
         """Step `step`: loss and learning rate, and a reading with its alert when a check is due."""
@@ -88,7 +101,20 @@ class Sample:
             reading = self.reading(step, loss)
             writer.reading(step, reading)
             writer.scalars(step, scalars_of(reading))
-            self.write_alert(writer, step, reading)
+            values = scalars_of(reading) | self.measure(writer, step)
+            self.write_alert(writer, step, values)
+
+    def measure(self, writer: RunWriter, step: int) -> dict[str, Any]:
+        """Signal flow and Lipschitz bounds, less often and not in every scenario; gives the metrics."""
+        if self.scenario not in MEASURED:
+            return {}
+        if step % COLD_EVERY == 0:
+            flow, bounds = sample_flow(self.scenario, step), sample_lipschitz(self.scenario, step)
+            writer.measurement("flow", step, flow)
+            writer.measurement("lipschitz", step, bounds)
+            self.flow = flow_scalars(flow)
+            writer.scalars(step, self.flow | lipschitz_scalars(bounds))
+        return self.flow
 
     def loss(self, step: int) -> float:
         """Cross-entropy: falls from ln 10; at the saddle it first stays there."""
@@ -137,15 +163,16 @@ class Sample:
             "bulk": [-3 * width, 3 * width], "step": step,
         }  # fmt: skip
 
-    def write_alert(self, writer: RunWriter, step: int, reading: dict[str, Any]) -> None:
+    def write_alert(self, writer: RunWriter, step: int, values: dict[str, Any]) -> None:
         """A change of the scenario's rule, raised while its condition holds and cleared afterwards."""
         if self.scenario not in ACTIONS:
             return
         about = ACTIONS[self.scenario]
-        value = scalars_of(reading).get(about["metric"], 0.0)
+        value = values.get(about["metric"], 0.0)
         value = value[0] if isinstance(value, tuple) else value
         raised = value >= about["threshold"] and (self.scenario != "saddle" or step < 350)
-        level = ("critical" if self.scenario == "saddle" else "warning") if raised else "ok"
+        raised = value <= about["threshold"] if self.scenario == "vanishing" else raised
+        level = ("critical" if self.scenario in ("saddle", "exploding") else "warning") if raised else "ok"
         if level != self.level:
             message = about["message"].format(value=value) if raised else "back to normal"
             writer.alert(step, {**about, "level": level, "step": step, "value": value, "message": message})

@@ -1,7 +1,7 @@
 """What the page asks for: runs, series, densities, readings; and the one thing it may change."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -21,6 +21,7 @@ from eigenscope.runs.opening import acknowledge
 MAX_POINTS = 20_000  # of one metric in one answer
 MAX_NAMES = 100
 MAX_DENSITIES = 1_000
+MAX_MEASUREMENTS = 1_000
 HISTORY = 200  # changes of alerts in one answer
 
 
@@ -38,6 +39,7 @@ class Api:
             Route("/api/runs", self.runs),
             Route(f"{run}/series", self.series),
             Route(f"{run}/densities", self.densities),
+            Route(f"{run}/measurements", self.measurements),
             Route(f"{run}/readings/{{step:int}}", self.reading),
             Route(f"{run}/alerts/{{alert_id:int}}/acknowledge", self.acknowledge, methods=["POST"]),
             Route(run, self.run),
@@ -82,6 +84,22 @@ class Api:
             densities = run.thinned_densities(limit)
         return StrictJSON({"steps": [density["step"] for density in densities], "densities": densities})
 
+    def measurements(self, request: Request) -> Response:
+        """Measurements of a kind over the run, thinned evenly.
+
+        With `fields`, such as "verdict,blocks.name", each is its step and these alone, as flat columns by these names.
+        """
+        kind = request.query_params.get("kind", "")
+        if not kind:
+            raise HTTPException(400, "kind is missing: name one, such as kind=flow")
+        limit = _integer(request, "limit", 200, 1, MAX_MEASUREMENTS)
+        fields = [field for field in request.query_params.get("fields", "").split(",") if field]
+        with self._open(request) as run:
+            found = run.measurements(kind, limit)
+        if fields:
+            found = [{name: at_path(whole, name.split(".")) for name in ["step", *fields]} for whole in found]
+        return StrictJSON({"steps": [one["step"] for one in found], "measurements": found})
+
     def reading(self, request: Request) -> Response:
         """The whole reading of a step."""
         step = request.path_params["step"]
@@ -113,9 +131,19 @@ def overview(run: Run) -> dict[str, Any]:
         "reading": run.reading_at(density=False),
         "alerts": run.active_alerts,
         "history": run.alerts[-HISTORY:],
+        "measurements": {kind: run.latest(kind) for kind in run.kinds},
         "measuring_share": run.last_value("measuring_share"),
         "dropped": meta.get("dropped", 0),
     }
+
+
+def at_path(value: Any, path: Sequence[str]) -> Any:
+    """What lies at a path of names in nested JSON; of a list what lies there in each item; None where nothing does."""
+    for depth, name in enumerate(path):
+        if isinstance(value, list):
+            return [at_path(item, path[depth:]) for item in value]
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def points_of(series: Series) -> dict[str, list[Any]]:

@@ -114,5 +114,7 @@ def _messages(changes: Changes) -> Iterator[Message]:
         }
     for reading in changes.readings:
         yield {"type": "reading", "reading": reading}
+    for kind, measurement in changes.measurements:
+        yield {"type": "measurement", "kind": kind, "measurement": measurement}
     for alert in changes.alerts:
         yield {"type": "alert", "alert": alert}

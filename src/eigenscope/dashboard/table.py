@@ -16,7 +16,8 @@ from eigenscope.runs.reader import ENDED
 
 logger = logging.getLogger("eigenscope.dashboard")
 
-_ROUTE_WORDS = frozenset({"series", "densities", "readings", "alerts"})  # what may follow an id in an address
+# What may follow an id in an address.
+_ROUTE_WORDS = frozenset({"series", "densities", "measurements", "readings", "alerts"})
 
 
 class UnknownRunError(InputError):

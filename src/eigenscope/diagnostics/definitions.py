@@ -17,6 +17,7 @@ class Definition:
 
 _LANCZOS = "Lanczos 1950; Parlett 1998"
 _SLQ = "Lin, Saad & Yang 2016; Ghorbani, Krishnan & Xiao 2019"
+_ISOMETRY = "Saxe et al. 2014; Pennington, Schoenholz & Ganguli 2017"
 _EDGE = "Cohen et al. 2021 (gradient descent), 2022 (adaptive methods)"
 
 DEFINITIONS: dict[str, Definition] = {
@@ -141,6 +142,110 @@ DEFINITIONS: dict[str, Definition] = {
         "al. 2017), and its correlation with test error is mixed (Andriushchenko et al. 2023).",
         "",
         _EDGE,
+    ),
+    "sigma_max": Definition(
+        "σmax of a block",
+        "‖J‖₂, J the Jacobian of a block's output by its input, over the probe: how much the block magnifies the "
+        "direction that it magnifies most. Alone a value over 1 is no fault: ask σrms and the gradient's growth. The "
+        "error is the residual of its singular vectors: a singular value lies that near.",
+        "",
+        _ISOMETRY,
+    ),
+    "sigma_rms": Definition(
+        "σrms of a block",
+        "‖J‖_F/√n: how much the block magnifies a random direction, on average. Near 1 a signal keeps its size on its "
+        "way through the depth. The error is a standard error over random vectors.",
+        "",
+        _ISOMETRY,
+    ),
+    "sigma_min": Definition(
+        "σmin of a block",
+        "The smallest singular value of a block's Jacobian, where it was asked for: what of the signal is lost.",
+        "",
+        _ISOMETRY,
+    ),
+    "growth": Definition(
+        "growth a block",
+        "The gradient's norm at a block's input over that at its output; over all blocks the geometric mean. 1 keeps "
+        "the gradient as it is.",
+        "",
+        "Pascanu, Mikolov & Bengio 2013",
+    ),
+    "depth_factor": Definition(
+        "factor over the depth",
+        "growth to the power of the number of blocks: how much larger the gradient is at the first block than at the "
+        "last. 1.1 a block is 117 after 50 blocks.",
+        "",
+        "Pascanu, Mikolov & Bengio 2013",
+    ),
+    "flow_verdict": Definition(
+        "signal flow",
+        "exploding, vanishing: on its way from the last block to the first the gradient's norm changes by more than "
+        "100×, and a random signal by more than 10×, or the gradient by more than 10,000×; or a block lets none "
+        "through. healthy: it does not. unresolved: it could not be followed. At fault are those that push hardest.",
+        "",
+        _ISOMETRY,
+    ),
+    "remedies": Definition(
+        "remedies",
+        "What may help, in the order of the evidence for it. On request each is applied to a copy of the model, which "
+        "is then measured again.",
+        "",
+        "Saxe et al. 2014; He et al. 2016; Ba et al. 2016; Miyato et al. 2018; Pascanu et al. 2013",
+    ),
+    "lipschitz_lower": Definition(
+        "Lipschitz constant, proven from below",
+        "The largest ‖J‖₂ of the whole network found, on the probe or by ascent from it: somewhere a small change of "
+        "the input changes the output by that factor, in Euclidean norms.",
+        "output / input",
+        "Jordan & Dimakis 2020",
+    ),
+    "lipschitz_upper": Definition(
+        "Lipschitz constant, certified from above",
+        "No two inputs, however far apart, have outputs farther apart than this factor. From each layer's norm, and "
+        "tighter for chains of dense layers, whose activations are bounded together (ECLipsE-Fast).",
+        "output / input",
+        "Xu & Sivaranjani 2024 (ECLipsE-Fast); Gouk et al. 2021",
+    ),
+    "lipschitz_product": Definition(
+        "product of the norms",
+        "The bound from each layer's norm by itself: certified too, and loose. The run file has its log₁₀.",
+        "output / input",
+        "Szegedy et al. 2014",
+    ),
+    "lipschitz_ratio": Definition(
+        "certified / proven",
+        "The upper bound over the lower one: by how much the certified figure may be too large.",
+        "",
+        "",
+    ),
+    "no_global_bound": Definition(
+        "no global bound",
+        "A layer has no Lipschitz constant over all inputs, so neither has the network: dot-product attention is such "
+        "a layer. The lower bound stands, and nothing is certified.",
+        "",
+        "Kim, Papamakarios & Mnih 2021",
+    ),
+    "certified_radius": Definition(
+        "certified radius",
+        "Margin ÷ Lipschitz constant: no change of the input that is shorter than this, in Euclidean norm, flips the "
+        "answer. A proof; the median over the probe's samples.",
+        "input",
+        "Tsuzuku, Sato & Sugiyama 2018",
+    ),
+    "attacked_radius": Definition(
+        "attacked radius",
+        "The length of the shortest change of the input that was found to flip the answer, by projected gradient "
+        "steps. An example: a shorter one may exist. The median over the probe's samples.",
+        "input",
+        "Madry et al. 2018; Rony et al. 2019",
+    ),
+    "risk": Definition(
+        "adversarial risk",
+        "What the two radii say together, and which of them it rests on: a certificate proves that nothing nearer "
+        "flips an answer, an attack shows that something does.",
+        "",
+        "Tsuzuku, Sato & Sugiyama 2018; Madry et al. 2018",
     ),
     "gradient_norm": Definition("‖g‖, gradient norm", "The length of the mean gradient over the probe.", "", ""),
     "num_matvecs": Definition("products", "Products of the Hessian with a vector in this check.", "products", ""),

@@ -1,5 +1,6 @@
 """The real page in a real Chromium, over a real server. A console error or a CSP violation fails the test."""
 
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from dashboard.conftest import serving
 from eigenscope.runs import RunWriter
-from runs.sample import Sample, make_sample_run, sample_config, sample_environment, scalars_of
+from runs.sample import SCENARIOS, Sample, make_sample_run, sample_config, sample_environment, scalars_of
+from runs.sample_measurements import INTEGERS, flow_of, missing_block, sample_block
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -125,10 +127,11 @@ def shown(contexts: Callable[..., BrowserContext], site: str) -> Iterator[Callab
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The origin of a dashboard over finished runs; nothing changes them."""
     folder = tmp_path_factory.mktemp("site")
-    for scenario, steps in (("healthy", 600), ("canyon", 600), ("saddle", 340), ("edge", 600)):
-        make_sample_run(folder / scenario, scenario, steps)
+    for scenario in SCENARIOS:
+        make_sample_run(folder / scenario, scenario, 340 if scenario == "saddle" else 600)
     make_sample_run(folder / "sweep" / "lr 0.1 % ü", "canyon", 60)
     write_odd_runs(folder)
+    write_depths(folder)
     with serving(folder) as browser:
         yield browser.origin
 
@@ -154,6 +157,23 @@ def write_odd_runs(folder: Path) -> None:
     bare.reading(50, reading)
     bare.scalars(50, {name: v for name, v in scalars_of(reading).items() if name != "condition_number"})
     bare.close()
+
+
+def write_depths(folder: Path) -> None:
+    """`shallow`: 3 blocks, one of them without numbers. `deep`: 200 with long names, and every odd σ."""
+    ends = [sample_block("encoder", 2.4, 1.1, 1.1), sample_block("head", 0.6, 0.2, 0.5)]
+    shallow = [ends[0], missing_block("a_module_with_a_long_name_and_no_dot", INTEGERS), ends[1]]
+    names = [f"model.decoder.layers.{i}.feed_forward" for i in range(200)]
+    deep = [sample_block(name, 3.0 + 9.0 * (i == 137), 1.1, 1.2) for i, name in enumerate(names)]
+    deep[40]["sigma_max"] = {"value": math.inf}
+    deep[41]["sigma_max"] = {"value": math.nan}
+    deep[90]["sigma_max"] = {"value": 0.0, "error": 0.0}
+    for name, blocks in (("shallow", shallow), ("deep", deep)):
+        writer = RunWriter(folder / name, config=sample_config("healthy"), environment=sample_environment())
+        for step in (0, 100, 200):
+            writer.scalar("loss", step, 2.0 - step / 200)
+            writer.measurement("flow", step, flow_of(blocks, step))
+        writer.close()
 
 
 def figure(page: Page, name: str, panel: str | None = None) -> Any:

@@ -7,7 +7,9 @@ from playwright.sync_api import expect
 
 from dashboard.browser.conftest import figure
 
-CHARTED = ("condition", "density", "saddle", "extremes", "sharpness", "measurement", "timeline")
+CHARTED = (
+    "condition", "density", "saddle", "flow", "extremes", "sharpness", "lipschitz", "measurement", "timeline"
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -96,8 +98,9 @@ def test_the_keyboard_alone_reaches_a_definition_and_comes_back(shown):
     expect(term).to_be_focused()
 
 
-def test_every_label_has_a_definition(shown):
-    page = shown("edge")
+@pytest.mark.parametrize("run", ["edge", "exploding", "vanishing"])
+def test_every_label_has_a_definition(shown, run):
+    page = shown(run)
     expect(figure(page, "lambda_max", "extremes")).to_contain_text("±")
     names = page.locator(".term").evaluate_all("all => [...new Set(all.map((t) => t.dataset.term))]")
     known = page.request.get("/api/session").json()["definitions"]
@@ -106,7 +109,7 @@ def test_every_label_has_a_definition(shown):
 
 
 def test_a_table_lies_behind_each_chart(shown):
-    page = shown("edge")
+    page = shown("healthy")
     expect(figure(page, "lambda_max", "extremes")).to_contain_text("±")
     for panel in CHARTED:
         section = page.locator(f"[data-panel={panel}]")

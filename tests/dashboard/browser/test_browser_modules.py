@@ -141,3 +141,42 @@ def test_a_density_ends_at_the_extreme_eigenvalues(call):
 )
 def test_the_formula_is_the_optimizers(call, optimizer, settings, formula):
     assert call("panels/sharpness", "formulaOf", optimizer, settings) == formula
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["net.0", "net.2"], ["net.0", "net.2"]),
+        (["model.layers.0.mlp", "model.layers.11.mlp"], ["0", "11"]),
+        (["transformer.wte", "transformer.h.0"], ["wte", "h.0"]),
+        (["transformer.wte", "lm_head"], ["…wte", "lm_head"]),
+        (["an_endless_name", "a"], ["…less_name", "a"]),
+        (["alone.in.the.network"], ["…network"]),
+    ],
+)
+def test_names_of_blocks_are_short_on_an_axis(call, names, short):
+    assert call("flow", "shortNames", names, 10) == short
+
+
+MEASURED = """async (steps) => {
+    const { Run } = await import("/js/run.js");
+    const row = ({ step, value }) => ({ step, value });
+    const run = new Run("a", [], [{ kind: "flow", fields: [], row }]);
+    run.take({ history: [], alerts: [], names: [], measurements: {} }, {}, []);
+    steps.forEach((step, value) => run.apply({ type: "measurement", kind: "flow", measurement: { step, value } }));
+    run.apply({ type: "measurement", kind: "unknown", measurement: { step: 0 } });
+    return [run.rows.get("flow"), run.latest("flow")];
+}"""
+
+
+def test_measurements_are_kept_by_step_and_a_repeated_one_replaces(call, contexts):
+    rows, latest = contexts().pages[0].evaluate(MEASURED, [10, 20, 10])
+    assert rows == [{"step": 10, "value": 2}, {"step": 20, "value": 1}]
+    assert latest == {"step": 10, "value": 2}
+
+
+def test_a_long_history_is_thinned_and_keeps_its_last(call, contexts):
+    rows, _ = contexts().pages[0].evaluate(MEASURED, [*range(2000)])
+    assert len(rows) <= 400
+    assert rows[-1]["step"] == 1999
+    assert rows[0]["step"] == 0

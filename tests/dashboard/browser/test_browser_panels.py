@@ -143,7 +143,7 @@ def test_an_unknown_run_is_told_once_beside_the_runs_there_are(visit, site, addr
     page = visit(f"{site}/{address}", allow="404", before=listen)
     missing = page.locator("#missing")
     expect(missing).to_contain_text("There is no run 'nobody'")
-    expect(missing.locator("li")).to_have_count(8)
+    expect(missing.locator("li")).to_have_count(12)
     for other in ("#status", "#lost", "#panels", "#ended", "#empty"):
         expect(page.locator(other)).to_be_hidden()
     assert len([url for url in asked if "nobody" in url and "/api/" in url]) == 1

@@ -77,6 +77,16 @@ export const api = {
   /** @param {string} id @returns {Promise<import("./types.js").Density[]>} by step, at most 200 */
   densities: async (id) => /** @type {any} */ (await get(`${runPath(id)}/densities?limit=200`)).densities,
 
+  /**
+   * @param {string} id
+   * @param {import("./types.js").History} history
+   * @returns {Promise<import("./types.js").Measurement[]>} by step, at most 100
+   */
+  measurements: async (id, { kind, fields }) => {
+    const query = new URLSearchParams({ kind, fields: fields.join(","), limit: "100" });
+    return /** @type {any} */ (await get(`${runPath(id)}/measurements?${query}`)).measurements;
+  },
+
   /** @param {string} id @param {number} alert @returns {Promise<void>} */
   acknowledge: async (id, alert) => {
     const token = sessionStorage.getItem(TOKEN_KEY) ?? "";

@@ -10,9 +10,10 @@ const DATA_PAUSE = 80; // ms between drawings for new data; the reader's own ges
 const OVERLAY_PAUSE = 2000; // ms between looks at an overlaid run that is still live
 
 export class App {
-  /** @param {string[]} metrics every series that some panel draws */
-  constructor(metrics) {
+  /** @param {string[]} metrics every series that some panel draws @param {import("./types.js").History[]} histories */
+  constructor(metrics, histories) {
     this.metrics = metrics;
+    this.histories = histories;
     /** @type {import("./types.js").Session} */ this.session = { version: "", definitions: {} };
     /** @type {import("./types.js").RunItem[]|null} null until the server has answered */ this.runs = null;
     /** @type {Run|null} */ this.primary = null;
@@ -76,7 +77,7 @@ export class App {
   /** @param {string} id @param {string|null} other Show a run, and another one over it. */
   choose(id, other) {
     if (this.primary?.id !== id) {
-      this.primary = new Run(id, this.metrics);
+      this.primary = new Run(id, this.metrics, this.histories);
       this.window = null;
       this.live.rest(); // what it still says is of the run before
       this.loading = this.follow(this.primary);
@@ -93,7 +94,7 @@ export class App {
 
   /** @param {string|null} other the run to lay over the chosen one; null takes it away */
   lay(other) {
-    if (this.overlay?.id !== other) this.overlay = other === null ? null : new Run(other, this.metrics);
+    if (this.overlay?.id !== other) this.overlay = other === null ? null : new Run(other, this.metrics, this.histories);
     const query = new URLSearchParams({ run: this.primary?.id ?? "" });
     if (other !== null) query.set("with", other);
     history.replaceState(null, "", `${location.pathname}?${query}`);

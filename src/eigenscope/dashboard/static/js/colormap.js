@@ -43,13 +43,40 @@ export function ramp(dark = isDark()) {
   return pixels;
 }
 
-/** @param {HTMLCanvasElement} canvas Paint the legend: the ramp from left to right. */
-export function paintRamp(canvas) {
+const GROWS = 305; // violet, and
+const SHRINKS = 105; // olive: far apart for every kind of colour vision, and neither is a state
+
+/**
+ * From one hue over the panel's colour to another, the same lightness at the same distance on either side.
+ * @param {boolean} dark
+ * @returns {Uint32Array} one packed pixel a level: the middle one is neutral
+ */
+export function diverging(dark = isDark()) {
+  const pixels = new Uint32Array(LEVELS + 1);
+  for (let i = 0; i <= LEVELS; i++) {
+    const side = (2 * i) / LEVELS - 1;
+    const away = Math.abs(side);
+    const lightness = dark ? 0.23 + 0.6 * away : 0.97 - 0.55 * away;
+    const chroma = away * (side > 0 ? 0.15 : dark ? 0.12 : 0.09);
+    const [r, g, b] = oklch(lightness, chroma, side > 0 ? GROWS : SHRINKS);
+    pixels[i] = (255 << 24) | (b << 16) | (g << 8) | r;
+  }
+  return pixels;
+}
+
+/** @param {string} colour as the browser resolves it: "rgb(1, 2, 3)" @returns {number} a packed pixel */
+export function packed(colour) {
+  const [r = 0, g = 0, b = 0] = (colour.match(/[\d.]+/g) ?? []).map(Number);
+  return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
+}
+
+/** @param {HTMLCanvasElement} canvas @param {Uint32Array} [colours] Paint the legend: from left to right. */
+export function paintRamp(canvas, colours = ramp()) {
   const context = canvas.getContext("2d");
   if (!context) return;
-  canvas.width = LEVELS;
+  canvas.width = colours.length;
   canvas.height = 1;
-  const image = context.createImageData(LEVELS, 1);
-  new Uint32Array(image.data.buffer).set(ramp());
+  const image = context.createImageData(colours.length, 1);
+  new Uint32Array(image.data.buffer).set(colours);
   context.putImageData(image, 0, 0);
 }

@@ -19,20 +19,6 @@ export function trimmed(density) {
   return { ...density, grid: kept, values: kept.map((x) => densityAt(density, x)) };
 }
 
-/**
- * @param {Density[]} densities by step
- * @param {number} step
- * @returns {Density|null} the last one measured at or before the step
- */
-export function holding(densities, step) {
-  let found = null;
-  for (const density of densities) {
-    if (density.step > step) break;
-    found = density;
-  }
-  return found;
-}
-
 /** @param {Density} density @param {number} value @returns {number} by linear interpolation; NaN outside the grid */
 export function densityAt(density, value) {
   const { grid, values } = density;

@@ -14,7 +14,10 @@ import { runList } from "./ui/runlist.js";
 import { announcer, statusBar } from "./ui/statusbar.js";
 
 keepToken();
-const app = new App([...new Set(PANELS.flatMap((panel) => panel.metrics))]);
+const app = new App(
+  [...new Set(PANELS.flatMap((panel) => panel.metrics))],
+  PANELS.flatMap((panel) => panel.history ?? []),
+);
 
 app.parts.push({ draw: () => setDefinitions(app.session.definitions) });
 app.parts.push(header(app), notices(app), runList(app));

@@ -5,24 +5,39 @@ import { trimmed } from "./density.js";
 import { Track } from "./track.js";
 
 /** @typedef {import("./types.js").Alert} Alert */
+/** @typedef {import("./types.js").Measurement} Measurement */
 /** @typedef {import("./types.js").Span} Span */
 
 const RANK = { ok: 0, warning: 1, critical: 2 };
-const MOST_DENSITIES = 400;
+const MOST_ROWS = 400; // of a history that the page keeps
 const MOST_TRANSITIONS = 400;
 const EMPTY = new Track();
 export const EXACT = 500; // a series with fewer points than this was not decimated
 
-/** @param {Alert} a @param {Alert} b @returns {number} the worst first, among equals the newest */
+/** @param {Alert} a @param {Alert} b @returns {number} the worst first, of those the cause, then the newest */
 export function worseFirst(a, b) {
-  return RANK[b.level] - RANK[a.level] || b.step - a.step;
+  return RANK[b.level] - RANK[a.level] || (b.cause ?? 0) - (a.cause ?? 0) || b.step - a.step;
+}
+
+/**
+ * @template T
+ * @param {T[]} items
+ * @returns {T[]} every second one, the last among them, where they are too many
+ */
+function bounded(items) {
+  return items.length > MOST_ROWS ? items.filter((_, i) => (items.length - i) % 2 === 1) : items;
 }
 
 export class Run {
-  /** @param {string} id @param {string[]} metrics the series that the page's panels draw */
-  constructor(id, metrics) {
+  /**
+   * @param {string} id
+   * @param {string[]} metrics the series that the page's panels draw
+   * @param {import("./types.js").History[]} [histories] and what they draw of measurements
+   */
+  constructor(id, metrics, histories = []) {
     this.id = id;
     this.metrics = metrics;
+    this.histories = histories;
     /** @type {import("./types.js").RunInfo|null} null until the server has answered */ this.info = null;
     /** @type {string|null} why it can't be shown */ this.problem = null;
     this.refused = false; // the server knows no such run, or can't open it: asking again won't help
@@ -30,10 +45,11 @@ export class Run {
     /** @type {{span: Span, tracks: Map<string, Track>}|null} the window that is looked at */ this.detail = null;
     /** @type {Map<string, {version: number, track: Track}>} `tracks` with `detail` in them */ this.joined = new Map();
     /** @type {import("./types.js").Density[]} */ this.densities = [];
+    /** @type {Map<string, {step: number}[]>} the history of each kind of measurement */ this.rows = new Map();
     /** @type {Alert[]} transitions, the newest last */ this.history = [];
     /** @type {Map<string, Alert>} the active alert of each rule */ this.standing = new Map();
     /** Counters that say what changed since a part last drew. */
-    this.seen = { series: 0, reading: 0, densities: 0, alerts: 0 };
+    this.seen = { series: 0, reading: 0, densities: 0, measurements: 0, alerts: 0 };
     /** @type {import("./types.js").Message[]|null} what arrives while the run is being read */ this.waiting = null;
     /** @type {AbortController|null} */ this.refining = null;
   }
@@ -46,6 +62,11 @@ export class Run {
     return this.info?.name ?? this.id;
   }
 
+  /** @param {string} kind @returns {Measurement|null} */
+  latest(kind) {
+    return this.info?.measurements[kind] ?? null;
+  }
+
   /** Read the run from the server; what arrives meanwhile is applied after it. */
   async load() {
     if (this.waiting) return;
@@ -53,10 +74,13 @@ export class Run {
     try {
       const info = await api.run(this.id);
       const names = this.metrics.filter((name) => info.names.includes(name));
-      const [series, densities] = await Promise.all([
+      const known = this.histories.filter(({ kind }) => kind in info.measurements);
+      const [series, densities, ...histories] = await Promise.all([
         names.length ? api.series(this.id, names, null) : {},
         api.densities(this.id),
+        ...known.map((history) => api.measurements(this.id, history)),
       ]);
+      this.rows = new Map(known.map(({ kind, row }, i) => [kind, (histories[i] ?? []).map(row)]));
       this.take(info, series, densities);
     } catch (error) {
       this.fail(error);
@@ -94,7 +118,7 @@ export class Run {
     this.densities = densities.map(trimmed);
     this.history = [...info.history].sort((a, b) => a.step - b.step || (a.id ?? 0) - (b.id ?? 0));
     this.standing = new Map(info.alerts.map((alert) => [alert.rule, alert]));
-    for (const key of /** @type {const} */ (["series", "reading", "densities", "alerts"])) this.seen[key] += 1;
+    for (const key of /** @type {(keyof Run["seen"])[]} */ (Object.keys(this.seen))) this.seen[key] += 1;
   }
 
   /** @param {import("./types.js").Message} message */
@@ -103,6 +127,7 @@ export class Run {
     else if (!this.info) return;
     else if (message.type === "scalars") this.takeRows(message.rows);
     else if (message.type === "reading") this.takeReading(message.reading);
+    else if (message.type === "measurement") this.takeMeasurement(message.kind, message.measurement);
     else if (message.type === "alert") this.takeAlert(message.alert);
     else if (message.type === "status") {
       const { status, last_step, measuring_share } = message;
@@ -131,8 +156,18 @@ export class Run {
     this.seen.reading += 1;
     if (!density?.grid || this.densities.some((d) => d.step === density.step)) return;
     this.densities.push(trimmed({ ...density, step: density.step ?? reading.step }));
-    if (this.densities.length > MOST_DENSITIES) this.densities = this.densities.filter((_, i) => i % 2 === 1);
+    this.densities = bounded(this.densities);
     this.seen.densities += 1;
+  }
+
+  /** @param {string} kind @param {Measurement} measurement */
+  takeMeasurement(kind, measurement) {
+    if (!this.info) return;
+    this.info.measurements[kind] = measurement;
+    const row = this.histories.find((history) => history.kind === kind)?.row(measurement);
+    const before = (this.rows.get(kind) ?? []).filter(({ step }) => step !== measurement.step);
+    if (row) this.rows.set(kind, bounded([...before, row].sort((a, b) => a.step - b.step)));
+    this.seen.measurements += 1;
   }
 
   /** @param {Alert} alert a new transition, or a known one with a newer text */

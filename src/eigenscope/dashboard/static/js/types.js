@@ -11,11 +11,16 @@
 
 /** @typedef {{step: number, [name: string]: unknown}} Reading: quantities by their name, see docs/concepts.md */
 
+/** @typedef {{step: number, [name: string]: any}} Measurement: of a kind ("flow", "lipschitz"), see docs/run-file.md */
+
+/** @typedef {{kind: string, fields: string[], row(measurement: Measurement): {step: number}}} History: what a panel asks
+ *  of all measurements of a kind: these fields, as flat columns. `row` makes of them, or of a whole one, what is kept */
+
 /** @typedef {"ok"|"warning"|"critical"} Level */
 
 /** @typedef {{id?: number, rule: string, level: Level, step: number, panel?: string, metric?: string|null,
  *   value?: number|null, threshold?: number|null, message: string, action?: string|null, reason?: string|null,
- *   acknowledged?: number|boolean|null, time?: number|null}} Alert: one transition of a rule */
+ *   acknowledged?: number|boolean|null, time?: number|null, cause?: number}} Alert: one transition of a rule */
 
 /** @typedef {"live"|"finished"|"interrupted"|"failed"|"stopped"} Status */
 
@@ -24,7 +29,8 @@
 
 /** @typedef {{id: string, name: string, status: Status, config: Record<string, unknown>,
  *   environment: Record<string, unknown>, last_step: number|null, names: string[], reading: Reading|null,
- *   alerts: Alert[], history: Alert[], measuring_share: number|null, dropped: number|null}} RunInfo */
+ *   alerts: Alert[], history: Alert[], measurements: Record<string, Measurement>, measuring_share: number|null,
+ *   dropped: number|null}} RunInfo: of each kind of measurement the latest */
 
 /** @typedef {{steps: number[], values: (number|null)[], errors: (number|null)[]}} Points */
 
@@ -35,7 +41,8 @@
 /** @typedef {[step: number, value: number|null, error: number|null]} Row */
 
 /** @typedef {{type: "scalars", rows: Record<string, Row[]>} | {type: "reading", reading: Reading}
- *   | {type: "alert", alert: Alert} | {type: "runs"} | {type: "resync"}
+ *   | {type: "measurement", kind: string, measurement: Measurement} | {type: "alert", alert: Alert}
+ *   | {type: "runs"} | {type: "resync"}
  *   | {type: "status", status: Status, last_step: number|null, measuring_share: number|null}} Message */
 
 /** @typedef {{min: number, max: number}} Span: a range of steps */
@@ -47,7 +54,7 @@
 
 /** @typedef {import("./run.js").Run} Run */
 
-/** @typedef {{name: string, title: string, place: number, metrics: string[], wide?: boolean,
+/** @typedef {{name: string, title: string, place: number, metrics: string[], history?: History, wide?: boolean,
  *   applies?(run: Run): boolean, mount(shell: Shell, app: App): Part}} Panel: `place` orders the grid, 1 first; a panel
  *   that does not apply to a run, because the run holds nothing for it, is absent, and the others close up */
 

@@ -4,27 +4,34 @@ import { EXACT } from "../run.js";
 
 /** @typedef {import("../track.js").Track} Track */
 
-/** @typedef {{metric: string, label: string, side?: boolean, stepped?: boolean, breaks?: string,
- *   isShare?: boolean}} Line:
- *  `side` is drawn lighter; where `breaks`, another metric, has points but this one has none, its line is broken;
- *  `isShare` is written in per cent */
+/** @typedef {{metric: string, label: string, side?: boolean, loose?: boolean, stepped?: boolean, breaks?: string,
+ *   isShare?: boolean, isLog10?: boolean}} Line:
+ *  `side` is drawn lighter, `loose` dotted; where `breaks`, another metric, has points but this one has none, its line is
+ *  broken; `isShare` is written in per cent; `isLog10`: the metric is the logarithm of what is drawn */
 
 /** @typedef {{steps: number[], low: (number|null)[], value: (number|null)[], high: (number|null)[]}} Columns */
 
 const BEYOND = 1e300; // an unbounded error reaches past any axis
 
+/** @param {Line} line @param {number} value of its metric @returns {number} what is drawn and written of it */
+export function drawn(line, value) {
+  return line.isLog10 && Number.isFinite(value) ? 10 ** Math.min(value, 300) : value;
+}
+
 /**
  * A track as columns: what is not finite is left out here and marked on the chart's edge instead.
  * @param {Track} track
  * @param {Track|null} breaks
+ * @param {Line} [line]
  * @returns {Columns}
  */
-export function columns(track, breaks) {
+export function columns(track, breaks, line) {
   const cols = /** @type {Columns} */ ({ steps: [], low: [], value: [], high: [] });
   for (let i = 0; i < track.length; i++) {
     const step = track.steps[i] ?? 0;
     if (breaks && i > 0) breakAt(cols, gap(breaks, track.steps[i - 1] ?? 0, step));
-    push(cols, step, track.values[i] ?? NaN, track.errors[i] ?? NaN);
+    const value = track.values[i] ?? NaN;
+    push(cols, step, line ? drawn(line, value) : value, track.errors[i] ?? NaN);
   }
   if (breaks && track.length) breakAt(cols, gap(breaks, track.steps[track.length - 1] ?? 0, Infinity));
   return cols;

@@ -178,7 +178,7 @@ export function keys(host, plot, to) {
 }
 
 /** @param {uPlot} u @param {number} by points of the data, to the right */
-function moveCursor(u, by) {
+export function moveCursor(u, by) {
   const steps = u.data[0];
   const at = u.cursor.idx ?? (by < 0 ? steps.length : -1);
   const index = Math.min(Math.max(at + by, 0), steps.length - 1);

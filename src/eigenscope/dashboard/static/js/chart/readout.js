@@ -4,13 +4,14 @@ import { h, setAttribute, setText } from "../dom.js";
 import { count, percent, withError } from "../format.js";
 import { EXACT } from "../run.js";
 import { term } from "../ui/definitions.js";
+import { drawn } from "./data.js";
 
 /** @typedef {import("./data.js").Line} Line */
 /** @typedef {import("../run.js").Run} Run */
 
-/** @param {"a"|"b"} which @param {boolean} [side] @returns {HTMLElement} the look of a line */
-export function swatch(which, side = false) {
-  return h("i", { class: "swatch", "data-run": which, "data-side": side, "aria-hidden": "true" });
+/** @param {"a"|"b"} which @param {boolean} [side] @param {boolean} [loose] @returns {HTMLElement} the look of a line */
+export function swatch(which, side = false, loose = false) {
+  return h("i", { class: "swatch", "data-run": which, "data-side": side, "data-loose": loose, "aria-hidden": "true" });
 }
 
 export class Readout {
@@ -28,9 +29,9 @@ export class Readout {
   /** @param {Line} line @param {number} i */
   entry(line, i) {
     const [a, b] = /** @type {[HTMLElement, HTMLElement]} */ (this.values[i]);
-    const second = h("span", { class: "second", hidden: true }, swatch("b", line.side), b);
+    const second = h("span", { class: "second", hidden: true }, swatch("b", line.side, line.loose), b);
     this.second.push(second);
-    return h("span", { class: "entry" }, swatch("a", line.side), term(line.metric, line.label), a, second);
+    return h("span", { class: "entry" }, swatch("a", line.side, line.loose), term(line.metric, line.label), a, second);
   }
 
   /** @param {boolean} aloud to a screen reader, while the keys move the cursor */
@@ -83,5 +84,6 @@ export function unmeasured(run) {
 /** @param {Line} line @param {import("../track.js").Track} track @param {number} index @returns {string} one point */
 export function written(line, track, index) {
   const [value, error = NaN] = [track.values[index], track.errors[index]];
-  return line.isShare ? percent(value) : withError(value, Number.isNaN(error) ? null : error);
+  if (line.isShare || value === undefined) return percent(value);
+  return withError(drawn(line, value), Number.isNaN(error) ? null : error);
 }

@@ -5,7 +5,7 @@ import { changes, h, setAttribute } from "../dom.js";
 import { count, number, percent } from "../format.js";
 import { asinh, linear, log, padded } from "../scales.js";
 import { palette } from "../theme.js";
-import { bounds, columns, needsAsinh } from "./data.js";
+import { bounds, columns, drawn, needsAsinh } from "./data.js";
 import { alertLines, crosses, references, washes } from "./marks.js";
 import { cursor, fitted, keys, selected, stepAxis, valueAxis, wheelAndTouch } from "./plot.js";
 import { Readout, unmeasured } from "./readout.js";
@@ -22,6 +22,7 @@ import { trendTable } from "./table.js";
  * @property {"log"|"asinh"|"count"|"score"|"share"} scale of the value axis; a share ends at 1
  * @property {() => number} [threshold] of an asinh axis: linear below it
  * @property {import("./marks.js").Mark[]} [marks]
+ * @property {[number, number]} [between] two of the lines: what they bound lies in the tinted band between them
  * @property {(alert: import("../types.js").Alert) => boolean} [alerts] which alerts are marked on it
  * @property {boolean} [stepLabels] false where a chart below it has them
  * @property {boolean} [alone] no figure of the panel shows the latest values
@@ -110,7 +111,7 @@ export class Trend {
   /** @param {import("../run.js").Run[]} runs @returns {Columns[]} run by run, line by line */
   collect(runs) {
     return runs.flatMap((run) =>
-      this.options.lines.map((line) => columns(run.track(line.metric), line.breaks ? run.track(line.breaks) : null)),
+      this.options.lines.map((line) => columns(run.track(line.metric), line.breaks ? run.track(line.breaks) : null, line)),
     );
   }
 
@@ -151,10 +152,7 @@ export class Trend {
         },
         axes: [stepAxis(stepLabels), this.valueAxis()],
         series: [{}, ...looks.flatMap(({ run, line }) => seriesOf(run, line))],
-        bands: looks.map(({ run }, i) => ({
-          series: [3 * i + 3, 3 * i + 1],
-          fill: () => palette[run ? "run-b-band" : "run-a-band"],
-        })),
+        bands: this.bands(runs),
         cursor: cursor(this.gestures, "steps"),
         hooks: {
           setCursor: [() => this.onCursor()],
@@ -167,6 +165,17 @@ export class Trend {
       this.host,
     );
     wheelAndTouch(this.plot, this.gestures);
+  }
+
+  /** @param {number} runs @returns {uPlot.Band[]} the error of each line, and what lies between two of them */
+  bands(runs) {
+    const { lines, between } = this.options;
+    return [...Array(runs).keys()].flatMap((run) => {
+      const value = (/** @type {number} */ line) => 3 * (run * lines.length + line) + 2;
+      const fill = () => palette[run ? "run-b-band" : "run-a-band"];
+      const errors = lines.map((_, i) => /** @type {uPlot.Band} */ ({ series: [value(i) + 1, value(i) - 1], fill }));
+      return between ? [...errors, { series: [value(between[0]), value(between[1])], fill }] : errors;
+    });
   }
 
   /** @returns {uPlot.Axis} */
@@ -210,10 +219,11 @@ export class Trend {
   /** @returns {string} the chart in words */
   summary() {
     const [run] = this.app.shown();
-    const parts = this.options.lines.map(({ metric, label }) => {
+    const parts = this.options.lines.map((line) => {
+      const { metric, label } = line;
       const { steps, values, length } = run?.track(metric) ?? { steps: [], values: [], length: 0 };
       if (!length) return `${label}: ${unmeasured(run)}`;
-      const point = (/** @type {number} */ i) => `${number(values[i])} at step ${count(steps[i])}`;
+      const point = (/** @type {number} */ i) => `${number(drawn(line, values[i] ?? NaN))} at step ${count(steps[i])}`;
       return `${label}: ${point(0)}, ${point(length - 1)}`;
     });
     return `${this.options.title}. ${parts.join(". ")}.`;
@@ -239,7 +249,7 @@ function seriesOf(run, line) {
   const paths = line.stepped ? uPlot.paths.stepped?.({ align: 1 }) : uPlot.paths.linear?.();
   const edge = { auto: false, stroke: "transparent", width: 0, points: { show: false }, ...(paths && { paths }) };
   const stroke = () => palette[run ? (line.side ? "run-b-side" : "run-b") : line.side ? "run-a-side" : "run-a"];
-  const dash = run ? [6, 3] : [];
+  const dash = line.loose ? [2, 3] : run ? [6, 3] : [];
   const points = { show: fewPoints, filter: lonePoints, size: 4, width: 1, fill: stroke, dash: [] };
   return [edge, { auto: false, stroke, width: line.side ? 1.25 : 1.5, dash, points, ...(paths && { paths }) }, edge];
 }

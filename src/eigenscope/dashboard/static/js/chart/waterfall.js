@@ -1,46 +1,50 @@
-// The history of the spectrum as a picture: eigenvalues across (the axis of the density above), steps upwards.
+// A history as a picture: across, the axis of the chart above it; upwards, the steps. Each row holds until the next.
 
 import uPlot from "../../vendor/uplot/uPlot.js";
-import { ramp } from "../colormap.js";
-import { densityAt, holding } from "../density.js";
 import { h, setAttribute } from "../dom.js";
 import { count, stepTick } from "../format.js";
+import { holding } from "../history.js";
 import { evenTicks, linear } from "../scales.js";
 import { palette } from "../theme.js";
 import { inside } from "./marks.js";
-import { cursor, eigenvalueAxis, fitted, selected, valueAxis, wheelAndTouch } from "./plot.js";
-import { floorOf } from "./spectrum.js";
+import { cursor, fitted, selected, valueAxis, wheelAndTouch } from "./plot.js";
 
-/** @typedef {import("../types.js").Density} Density */
+/** @typedef {import("../scales.js").Scale} Scale */
 
-/** @typedef {{scale: import("../scales.js").Scale, range: [number, number], steps: [number, number], densities: Density[],
- *   ceiling: number, chosen: number, key: string}} History: `chosen` is the step whose density is shown above */
+/** @typedef {{title: string, things: string, group: string, axis(scale: () => Scale): uPlot.Axis}} Look: what it is a
+ *  history of, in words; `group` is that of the charts whose cursors move together */
 
+/**
+ * @template {{step: number}} T
+ * @typedef {{scale: Scale, range: [number, number], steps: [number, number], items: T[], chosen: number, key: string,
+ *   row(item: T, places: number[]): Uint32Array}} History: `chosen` is the step that is shown above; `row` gives the
+ *   pixels of a row at these places of the axis; `key` changes whenever the picture does
+ */
+
+/** @typedef {{onCursor(): void, onChoose(step: number): void, onMove(by: number): void, onLatest(): void,
+ *   onAcross?(by: number): void}} Events: without `onAcross` the keys to the left and right move through the steps too */
+
+/** @template {{step: number}} T */
 export class Waterfall {
-  /** @param {HTMLElement} body @param {import("./plot.js").Gestures} gestures
-   *  @param {{onCursor(): void, onChoose(step: number): void, onMove(by: number): void, onLatest(): void}} on */
-  constructor(body, gestures, on) {
+  /** @param {HTMLElement} body @param {Look} look @param {import("./plot.js").Gestures} gestures @param {Events} on */
+  constructor(body, look, gestures, on) {
+    this.look = look;
     this.gestures = gestures;
     this.on = on;
     /** @type {uPlot|null} */ this.plot = null;
     this.built = "";
     this.painted = "";
-    /** @type {History} */ this.now = {
+    /** @type {History<T>} */ this.now = {
       scale: linear,
       range: [-1, 1],
       steps: [0, 1],
-      densities: [],
-      ceiling: 1,
+      items: [],
       chosen: 0,
       key: "",
+      row: () => new Uint32Array(),
     };
     this.image = document.createElement("canvas");
-    this.host = h("div", {
-      class: "plot history",
-      tabindex: "0",
-      role: "img",
-      "aria-label": "History of the spectral density",
-    });
+    this.host = h("div", { class: "plot history", tabindex: "0", role: "img", "aria-label": look.title });
     this.host.addEventListener("keydown", (event) => this.onKey(event));
     body.append(this.host);
     fitted(this.host, () => this.plot);
@@ -48,14 +52,17 @@ export class Waterfall {
 
   /** @param {KeyboardEvent} event */
   onKey(event) {
-    if (event.key === "ArrowUp" || event.key === "ArrowRight") this.on.onMove(1);
-    else if (event.key === "ArrowDown" || event.key === "ArrowLeft") this.on.onMove(-1);
+    const across = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const along = { ArrowDown: -1, ArrowUp: 1 }[event.key] ?? (this.on.onAcross ? undefined : across);
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (along) this.on.onMove(along);
+    else if (across) this.on.onAcross?.(across);
     else if (event.key === "Escape" || event.key === "0") this.on.onLatest();
     else return;
     event.preventDefault();
   }
 
-  /** @param {History} history */
+  /** @param {History<T>} history */
   show(history) {
     this.now = history;
     if (history.scale.key !== this.built) this.build();
@@ -66,7 +73,7 @@ export class Waterfall {
     });
     this.plot?.redraw(false, false);
     setAttribute(this.host, "aria-label", this.summary());
-    this.host.hidden = history.densities.length === 0;
+    this.host.hidden = history.items.length === 0;
   }
 
   build() {
@@ -89,7 +96,7 @@ export class Waterfall {
           y: { auto: false, range: () => this.now.steps },
         },
         axes: [
-          { ...eigenvalueAxis(() => this.now.scale, true), grid: { show: false } },
+          { ...this.look.axis(() => this.now.scale), grid: { show: false } },
           {
             ...steps,
             splits: (u, _, min, max) =>
@@ -97,7 +104,7 @@ export class Waterfall {
           },
         ],
         series: [{}, { auto: false, points: { show: false } }],
-        cursor: { ...cursor(this.gestures, "eigenvalues"), y: true, points: { show: false } },
+        cursor: { ...cursor(this.gestures, this.look.group), y: true, points: { show: false } },
         hooks: {
           setCursor: [this.on.onCursor],
           setSelect: [(u) => selected(u, this.gestures)],
@@ -124,9 +131,9 @@ export class Waterfall {
     this.drawChosen(u);
   }
 
-  /** @param {uPlot} u A line at the step whose density is shown above. */
+  /** @param {uPlot} u A line at the step that is shown above. */
   drawChosen(u) {
-    if (!this.now.densities.length) return;
+    if (!this.now.items.length) return;
     const y = Math.round(u.valToPos(this.now.chosen, "y", true)) + 0.5;
     inside(u, () => {
       u.ctx.strokeStyle = palette.ink;
@@ -138,65 +145,39 @@ export class Waterfall {
     });
   }
 
-  /** @param {uPlot} u @param {number} width @param {number} height The picture: each density holds until the next. */
+  /** @param {uPlot} u @param {number} width @param {number} height */
   render(u, width, height) {
     Object.assign(this.image, { width, height });
     const context = this.image.getContext("2d");
-    const { densities, steps } = this.now;
-    if (!context || !densities.length || !width || !height) return;
-    const values = Array.from({ length: width }, (_, x) => u.posToVal(u.bbox.left + x + 0.5, "x", true));
+    const { items, steps, row } = this.now;
+    if (!context || !items.length || !width || !height) return;
+    const places = Array.from({ length: width }, (_, x) => u.posToVal(u.bbox.left + x + 0.5, "x", true));
     const image = context.createImageData(width, height);
     const pixels = new Uint32Array(image.data.buffer);
-    /** @type {Map<Density, Uint32Array>} */ const rows = new Map();
-    const colours = ramp();
+    /** @type {Map<T, Uint32Array>} */ const rows = new Map();
     for (let y = 0; y < height; y++) {
-      const density = holding(densities, steps[1] - ((y + 0.5) / height) * (steps[1] - steps[0]));
-      if (!density) continue;
-      const row = rows.get(density) ?? rowOf(density, values, colours, this.now.ceiling);
-      rows.set(density, row);
-      pixels.set(row, y * width);
+      const item = holding(items, steps[1] - ((y + 0.5) / height) * (steps[1] - steps[0]));
+      if (!item) continue;
+      const painted = rows.get(item) ?? row(item, places);
+      rows.set(item, painted);
+      pixels.set(painted, y * width);
     }
     context.putImageData(image, 0, 0);
   }
 
-  /** @returns {{value: number, density: Density|null}|null} the eigenvalue and the density under the cursor */
+  /** @returns {{value: number, item: T|null}|null} the place on the axis and the row under the cursor */
   underCursor() {
     const { left = -1, top = -1 } = this.plot?.cursor ?? {};
     if (!this.plot || left < 0 || top < 0) return null;
-    return { value: this.plot.posToVal(left, "x"), density: holding(this.now.densities, this.plot.posToVal(top, "y")) };
+    return { value: this.plot.posToVal(left, "x"), item: holding(this.now.items, this.plot.posToVal(top, "y")) };
   }
 
   /** @returns {string} */
   summary() {
-    const { densities } = this.now;
-    if (!densities.length) return "History of the spectral density: nothing measured yet.";
-    const [first, last] = [densities[0], densities[densities.length - 1]];
-    const steps = `from step ${count(first?.step)} to ${count(last?.step)}`;
-    const keys = "Arrow keys choose the step shown above.";
-    return `History of the spectral density: ${densities.length} densities ${steps}. ${keys}`;
+    const { items } = this.now;
+    const { title, things } = this.look;
+    if (!items.length) return `${title}: nothing measured yet.`;
+    const steps = `from step ${count(items[0]?.step)} to ${count(items[items.length - 1]?.step)}`;
+    return `${title}: ${items.length} ${things} ${steps}. Arrow keys choose the step shown above.`;
   }
-}
-
-/**
- * @param {Density} density
- * @param {number[]} values
- * @param {Uint32Array} colours
- * @param {number} ceiling
- * @returns {Uint32Array}
- */
-function rowOf(density, values, colours, ceiling) {
-  const row = new Uint32Array(values.length);
-  const top = colours.length - 1;
-  const decades = Math.log10(ceiling / floorOf(ceiling));
-  for (let x = 0; x < values.length; x++) {
-    const height = densityAt(density, values[x] ?? 0) / ceiling;
-    if (Number.isNaN(height)) continue; // beyond the extreme eigenvalues the paper shows
-    const level = height > 0 ? 1 + Math.log10(height) / decades : 0;
-    row[x] = colours[Math.round(top * Math.min(1, Math.max(0, level)))] ?? 0;
-  }
-  for (const { value } of density.outliers) {
-    const x = values.findIndex((v) => v >= value);
-    for (const place of density.outliers.length > 20 ? [x] : [x - 1, x]) if (place >= 0) row[place] = colours[top] ?? 0;
-  }
-  return row;
 }

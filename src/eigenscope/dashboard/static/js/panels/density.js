@@ -1,16 +1,29 @@
 // Spectral density: the spectrum now, and its whole history under it on the same axis.
 
-import { Spectrum } from "../chart/spectrum.js";
+import { ramp } from "../colormap.js";
+import { eigenvalueAxis } from "../chart/plot.js";
+import { OwnAxis } from "../chart/ownaxis.js";
+import { floorOf, Spectrum } from "../chart/spectrum.js";
 import { SpectrumLegend } from "../chart/spectrumlegend.js";
 import { unmeasured } from "../chart/readout.js";
 import { table } from "../chart/table.js";
 import { Waterfall } from "../chart/waterfall.js";
+import { densityAt } from "../density.js";
 import { changes, h } from "../dom.js";
 import { count, number, withError } from "../format.js";
+import { Choice, stepsOf } from "../history.js";
 import { asinh, padded } from "../scales.js";
 
 /** @typedef {import("../types.js").Density} Density */
 /** @typedef {import("../run.js").Run} Run */
+
+/** @type {import("../chart/waterfall.js").Look} */
+const LOOK = {
+  title: "History of the spectral density",
+  things: "densities",
+  group: "eigenvalues",
+  axis: (scale) => eigenvalueAxis(scale, true),
+};
 
 /** @type {import("../types.js").Panel} */
 export const density = {
@@ -26,19 +39,27 @@ class DensityPanel {
   constructor(shell, app) {
     this.shell = shell;
     this.app = app;
-    /** @type {number|null} the step chosen in the history; null is the latest */ this.chosen = null;
-    /** @type {[number, number]|null} the eigenvalues that are zoomed to */ this.zoomed = null;
+    /** @type {Choice<Density>} */
+    this.choice = new Choice(
+      () => app.primary?.densities ?? [],
+      () => app.touched(),
+    );
     this.scale = asinh(1e-2);
+    this.axis = new OwnAxis(
+      () => this.scale,
+      () => this.whole(),
+      () => app.touched(),
+    );
     this.changed = changes();
-    this.legend = new SpectrumLegend(() => this.choose(null));
-    const gestures = this.gestures();
-    const figure = h("figure", { class: "chart spectrum" }, this.legend.top);
-    this.spectrum = new Spectrum(figure, gestures, () => this.point());
-    this.waterfall = new Waterfall(figure, gestures, {
+    this.legend = new SpectrumLegend(() => this.choice.take(null));
+    const figure = h("figure", { class: "chart pictured" }, this.legend.top);
+    this.spectrum = new Spectrum(figure, this.axis.gestures(), () => this.point());
+    /** @type {Waterfall<Density>} */
+    this.waterfall = new Waterfall(figure, LOOK, this.axis.gestures(), {
       onCursor: () => this.point(),
-      onChoose: (step) => this.choose(step),
-      onMove: (by) => this.move(by),
-      onLatest: () => this.choose(null),
+      onChoose: (step) => this.choice.take(step),
+      onMove: (by) => this.choice.move(by),
+      onLatest: () => this.choice.take(null),
     });
     this.table = h("div", {
       class: "table",
@@ -56,59 +77,11 @@ class DensityPanel {
     });
   }
 
-  /** @returns {import("../chart/plot.js").Gestures} on the eigenvalue axis, which only this panel has */
-  gestures() {
-    const zoom = (/** @type {[number, number]|null} */ range) => {
-      this.zoomed = range;
-      this.app.touched();
-    };
-    const places = () => /** @type {[number, number]} */ (this.range().map(this.scale.forward));
-    const back = (/** @type {number} */ a, /** @type {number} */ b) =>
-      zoom([this.scale.backward(a), this.scale.backward(b)]);
-    return {
-      zoomTo: (min, max) => zoom([min, max]),
-      reset: () => zoom(null),
-      panBy: (share) => {
-        const [a, b] = places();
-        if (this.zoomed) back(a + (b - a) * share, b + (b - a) * share);
-      },
-      zoomBy: (factor, at) => {
-        const [a, b] = places();
-        const fixed = at === undefined ? (a + b) / 2 : this.scale.forward(at);
-        back(fixed - (fixed - a) * factor, fixed + (b - fixed) * factor);
-      },
-    };
-  }
-
-  /** @param {number|null} step */
-  choose(step) {
-    const known = this.app.primary?.densities ?? [];
-    const nearest = [...known].sort((a, b) => Math.abs(a.step - (step ?? 0)) - Math.abs(b.step - (step ?? 0)))[0];
-    this.chosen = step === null || nearest === known[known.length - 1] ? null : (nearest?.step ?? null);
-    this.app.touched();
-  }
-
-  /** @param {number} by densities */
-  move(by) {
-    const known = this.app.primary?.densities ?? [];
-    const at = known.findIndex((d) => d === this.shown(this.app.primary));
-    this.choose(known[Math.min(Math.max(at + by, 0), known.length - 1)]?.step ?? null);
-  }
-
-  /** @param {Run|null} run @returns {Density|null} what is drawn of this run above */
-  shown(run) {
-    const known = run?.densities ?? [];
-    const chosen =
-      this.chosen === null ? undefined : known.findLast((d) => d.step <= /** @type {number} */ (this.chosen));
-    return chosen ?? known[known.length - 1] ?? null;
-  }
-
   /** @returns {[number, number]} of the eigenvalue axis: every density of the run and every outlier is on it */
-  range() {
-    if (this.zoomed) return this.zoomed;
+  whole() {
     let min = Infinity;
     let max = -Infinity;
-    for (const d of [...(this.app.primary?.densities ?? []), this.shown(this.app.overlay)]) {
+    for (const d of [...(this.app.primary?.densities ?? []), this.choice.of(this.app.overlay?.densities ?? [])]) {
       if (!d) continue;
       const ends = [d.grid[0] ?? Infinity, d.grid[d.grid.length - 1] ?? -Infinity, ...d.outliers.map((o) => o.value)];
       min = Math.min(min, ...ends.filter((v) => v !== -Infinity));
@@ -129,37 +102,35 @@ class DensityPanel {
         overlay?.seen.densities,
         theme,
         span,
-        this.chosen,
-        this.zoomed,
+        this.choice.step,
+        this.axis.zoomed,
       )
     )
       return;
     this.shell.stateFromAlerts(run, "density");
     const noise = Number(run?.reading?.noise_floor) || null;
     this.scale = asinh(10 ** Math.floor(Math.log10(noise ?? 1e-2)));
-    const now = this.shown(run);
-    const densities = [now, this.shown(overlay)].filter((d) => d !== null);
-    const range = this.range();
+    const now = this.choice.of(run?.densities ?? []);
+    const densities = [now, this.choice.of(overlay?.densities ?? [])].filter((d) => d !== null);
+    const range = this.axis.range();
     this.spectrum.show({ scale: this.scale, range, noise, densities, empty: unmeasured(run) });
     this.waterfall.show({ ...this.history(run), scale: this.scale, range, chosen: now?.step ?? 0 });
     this.point();
-    this.legend.state(noise, run, overlay, this.chosen !== null);
+    this.legend.state(noise, run, overlay, this.choice.step !== null);
     this.legend.colours(ceilingOf(run?.densities ?? []));
     this.sayAge(run, now);
     if (!this.table.hidden) this.fillTable();
   }
 
-  /** @param {Run|null} run @returns {Omit<import("../chart/waterfall.js").History, "scale"|"range"|"chosen">} */
+  /** @param {Run|null} run @returns {Omit<import("../chart/waterfall.js").History<Density>, "scale"|"range"|"chosen">} */
   history(run) {
-    const densities = run?.densities ?? [];
-    const [first, last] = [densities[0]?.step ?? 0, densities[densities.length - 1]?.step ?? 1];
-    const end = run?.extent()?.max ?? last;
-    const even = densities.length > 1 ? (last - first) / (densities.length - 1) : Math.max(10, end - last);
-    const span = this.app.window ?? { min: first, max: last + even };
+    const items = run?.densities ?? [];
+    const ceiling = ceilingOf(items);
+    const colours = ramp();
     return {
-      densities,
-      steps: [span.min, span.max],
-      ceiling: ceilingOf(densities),
+      items,
+      steps: stepsOf(items, this.app.window, run?.extent()?.max),
+      row: (density, places) => rowOf(density, places, colours, ceiling),
       key: `${run?.id} ${run?.seen.densities} ${this.app.theme}`,
     };
   }
@@ -167,21 +138,22 @@ class DensityPanel {
   /** Say what is under the cursor. */
   point() {
     const found = this.waterfall.underCursor();
-    this.legend.point(found?.density ?? this.shown(this.app.primary), found?.value ?? this.spectrum.cursorValue());
+    const shown = found?.item ?? this.choice.of(this.app.primary?.densities ?? []);
+    this.legend.point(shown, found?.value ?? this.spectrum.cursorValue());
   }
 
   /** @param {Run|null} run @param {Density|null} now */
   sayAge(run, now) {
     const step = run?.reading?.step;
     if (!now) this.shell.say("");
-    else if (this.chosen !== null) this.shell.say(`Density from step ${count(now.step)}, chosen in the history.`);
+    else if (this.choice.step !== null) this.shell.say(`Density from step ${count(now.step)}, chosen in the history.`);
     else if (step !== undefined && step > now.step)
       this.shell.say(`Density from step ${count(now.step)}; the other numbers are from step ${count(step)}.`);
     else this.shell.say(`Density from step ${count(now.step)}.`);
   }
 
   fillTable() {
-    const now = this.shown(this.app.primary);
+    const now = this.choice.of(this.app.primary?.densities ?? []);
     if (!now || this.table.hidden) return;
     const every = Math.ceil(now.grid.length / 60);
     const points = now.grid.flatMap((x, i) => (i % every ? [] : [[number(x), number(now.values[i], 3)]]));
@@ -213,4 +185,28 @@ function ceilingOf(densities) {
   let most = 0;
   for (const { values } of densities) for (const v of values) if (v > most && v < Infinity) most = v;
   return most;
+}
+
+/**
+ * @param {Density} density
+ * @param {number[]} values
+ * @param {Uint32Array} colours
+ * @param {number} ceiling
+ * @returns {Uint32Array} a row of the picture
+ */
+function rowOf(density, values, colours, ceiling) {
+  const row = new Uint32Array(values.length);
+  const top = colours.length - 1;
+  const decades = Math.log10(ceiling / floorOf(ceiling));
+  for (let x = 0; x < values.length; x++) {
+    const height = densityAt(density, values[x] ?? 0) / ceiling;
+    if (Number.isNaN(height)) continue; // beyond the extreme eigenvalues the paper shows
+    const level = height > 0 ? 1 + Math.log10(height) / decades : 0;
+    row[x] = colours[Math.round(top * Math.min(1, Math.max(0, level)))] ?? 0;
+  }
+  for (const { value } of density.outliers) {
+    const x = values.findIndex((v) => v >= value);
+    for (const place of density.outliers.length > 20 ? [x] : [x - 1, x]) if (place >= 0) row[place] = colours[top] ?? 0;
+  }
+  return row;
 }

@@ -3,12 +3,22 @@
 import { condition } from "./condition.js";
 import { density } from "./density.js";
 import { extremes } from "./extremes.js";
+import { flow } from "./flow.js";
+import { lipschitz } from "./lipschitz.js";
 import { measurement } from "./measurement.js";
 import { saddle } from "./saddle.js";
 import { sharpness } from "./sharpness.js";
 import { timeline } from "./timeline.js";
 
 /** @type {import("../types.js").Panel[]} in the order of their places */
-export const PANELS = [condition, density, saddle, extremes, sharpness, measurement, timeline].sort(
-  (a, b) => a.place - b.place,
-);
+export const PANELS = [
+  condition,
+  density,
+  saddle,
+  flow,
+  sharpness,
+  lipschitz,
+  extremes,
+  measurement,
+  timeline,
+].sort((a, b) => a.place - b.place);

@@ -1,0 +1,1 @@
+"""From a checkpoint to the spectrum of every matrix in it."""
