@@ -18,11 +18,13 @@ LONGEST = 450  # lines; a file fits a sitting
 # knows nothing but errors.
 LAYERS = [
     {"errors"},
-    {"operators", "runs", "scenarios"},
+    {"operators", "runs", "scenarios", "checkpoints"},
     {"estimators"},
     {"diagnostics"},
     {"escape", "leading", "settings"},
-    {"look", "bounds", "flow"},
+    {"weights"},
+    {"look", "bounds", "flow", "explain"},
+    {"scanning"},
     {"monitor"},
     {"reports", "dashboard"},
     {"cli"},

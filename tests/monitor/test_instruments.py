@@ -44,6 +44,7 @@ def test_the_first_check_at_fixed_steps_brings_all_then_the_flow_comes_twice_as_
         assert [item["step"] for item in run.measurements("lipschitz")] == [5, 45]
         assert len(run["lambda_max"]) == 9
         assert run["lipschitz_lower"].steps.tolist() == [5, 45]
+        assert 10 ** run["lipschitz_product"].values[-1] >= run["lipschitz_upper"].values[-1] * 0.999
         assert run["depth_factor"].steps.tolist() == [5, 25, 45]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -89,9 +90,14 @@ def _lipschitz_of(probe: Probe, step: int) -> Reading:
 
 
 def _lipschitz_scalars(reading: Any) -> Mapping[str, float | None]:
-    bounds = ("lipschitz_lower", "lipschitz_upper", "lipschitz_product")
-    radii = ("certified_radius", "attacked_radius")
-    return {name: getattr(reading, name).value for name in bounds} | {name: getattr(reading, name) for name in radii}
+    product = reading.lipschitz_product.value
+    return {
+        "lipschitz_lower": reading.lipschitz_lower.value,
+        "lipschitz_upper": reading.lipschitz_upper.value,
+        "lipschitz_product": math.log10(product) if product else None,  # beyond fp64 soon enough
+        "certified_radius": reading.certified_radius,
+        "attacked_radius": reading.attacked_radius,
+    }
 
 
 _MAKERS: dict[str, Callable[[], Instrument]] = {
