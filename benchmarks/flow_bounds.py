@@ -12,7 +12,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 from workloads import WORKLOADS
 
 from eigenscope.bounds.certify import lipschitz
-from eigenscope.bounds.convolution import Convolution, convolution_norm
+from eigenscope.bounds.convolution import Convolution
+from eigenscope.bounds.convolution_norm import convolution_norm
 
 SIZE = 6  # of the image on which an operator is still written out as a matrix
 USUAL = 15  # power iterations that spectral_norm makes when it is put on; then one a training step

@@ -43,8 +43,8 @@ class Spectrum:
 def singular_spectrum(matrix: Float[Tensor, "m n"], *, exact: bool = True) -> Spectrum:
     """All singular values of a finite matrix of any floating type.
 
-    With `exact` an SVD in fp64 replaces the Gram matrix where that can't tell the smallest value to 10⁻⁴, unless the
-    smallest is below what it could tell at all: then the condition number is infinite either way.
+    With `exact` an SVD in fp64 replaces the Gram matrix where that can't tell the smallest value to 10⁻⁴; but not where
+    several values are 0 to rounding, for which the rank is all there is to know.
     """
     rows, columns = matrix.shape
     scale = float(matrix.abs().max()) if matrix.numel() else 0.0
@@ -56,7 +56,8 @@ def singular_spectrum(matrix: Float[Tensor, "m n"], *, exact: bool = True) -> Sp
     error = _UNIT * (math.sqrt(long) + 2 * math.sqrt(short)) * max(float(values[0]), 0.0)
     sigma = np.sqrt(np.maximum(values, 0.0))
     weak = error > 2 * _WEAK * float(sigma[-1]) ** 2
-    if exact and weak:
+    null = int(np.sum(values <= error))
+    if exact and weak and null < max(3, short // 50):
         exact_values = np.linalg.svd(matrix.double().cpu().numpy(), compute_uv=False)
         return Spectrum(exact_values, 0.0, "svd")
     return Spectrum(sigma * scale, error * scale**2, "gram")

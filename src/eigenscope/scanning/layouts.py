@@ -21,7 +21,7 @@ _FUSED = re.compile(r"(^|\.)(c_attn|qkv_proj|qkv|Wqkv|attn_qkv|query_key_value|i
 _PER_HEAD = re.compile(r"(^|\.)(q_proj|k_proj|v_proj|query|key|value|attn_[qkv])\.weight$")
 _EXPERTS = re.compile(r"expert|moe", re.IGNORECASE)
 _INTERLEAVED = {"gpt_neox", "bloom", "gptj_neox", "codegen"}  # head by head: q, k, v of the first, then of the second
-_LARGEST_KERNEL = 64  # a last axis longer than this is not a kernel's
+_LARGEST_KERNEL = 16  # of three axes, a last one longer than this is not a kernel's, unless the name says convolution
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,10 @@ class Layout:
     interleaved: bool = False
     grouped: bool = False  # Falcon: the queries of a group, then its key and its value
     conv1d: bool = False  # GPT-2: weights stored in × out
+    keras: bool = False  # kernels stored size × in × out
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> Layout:
+    def of(cls, config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], form: str = "") -> Layout:
         """From `config.json` or GGUF metadata, and the shapes (minGPT gives Linear layers GPT-2's names)."""
         inner = config.get("text_config") if isinstance(config.get("text_config"), Mapping) else {}
         known = {**config, **(inner or {})}
@@ -63,7 +64,7 @@ class Layout:
         interleaved = kind in _INTERLEAVED or (kind == "falcon" and not grouped)
         wide = (s for name, s in shapes.items() if name.endswith("c_attn.weight") and len(s) == 2)
         conv1d = any(shape[1] == 3 * shape[0] for shape in wide)
-        return cls(queries, keys, width, interleaved, grouped, conv1d)
+        return cls(queries, keys, width, interleaved, grouped, conv1d, form == "keras")
 
 
 def _first(config: Mapping[str, Any], *names: str) -> int:
@@ -78,16 +79,22 @@ def views(name: str, shape: Sequence[int], layout: Layout, *, per_head: bool = F
     """The matrices of a tensor of two axes or more, the whole first."""
     if len(shape) == 2:
         yield from _matrix(name, (shape[0], shape[1]), layout, per_head)
+    elif layout.keras:
+        turned = (shape[-1], math.prod(shape[:-1]))
+        yield View("", turned, lambda tensor: tensor.movedim(-1, 0).flatten(1), tuple(shape[:-2]))
     elif _is_stack(name, shape):
+        word = "expert " if _EXPERTS.search(name) else ""
         for index in range(math.prod(shape[:-2])):
-            yield View(f"expert {index}", (shape[-2], shape[-1]), _nth(index))
+            yield View(f"{word}{index}", (shape[-2], shape[-1]), _nth(index))
     else:
         rows, kernel = shape[0], tuple(shape[2:])
         yield View("", (rows, math.prod(shape[1:])), lambda tensor: tensor.flatten(1), kernel)
 
 
 def _is_stack(name: str, shape: Sequence[int]) -> bool:
-    return len(shape) == 3 and (bool(_EXPERTS.search(name)) or shape[-1] > _LARGEST_KERNEL)
+    if len(shape) != 3 or shape[1] == 1 or "conv" in name.lower():
+        return False
+    return bool(_EXPERTS.search(name)) or shape[-1] > _LARGEST_KERNEL
 
 
 def _nth(index: int) -> Cut:
@@ -95,7 +102,7 @@ def _nth(index: int) -> Cut:
 
 
 def _matrix(name: str, shape: tuple[int, int], layout: Layout, per_head: bool) -> Iterator[View]:
-    turned = layout.conv1d and bool(_CONV1D.search(name))
+    turned = layout.keras or (layout.conv1d and bool(_CONV1D.search(name)))
     out, inn = (shape[1], shape[0]) if turned else shape
 
     def whole(tensor: Tensor) -> Tensor:

@@ -77,9 +77,15 @@ class Scan:
     notes: tuple[str, ...] = field(default=())
 
     @property
+    def whole(self) -> tuple[MatrixRow, ...]:
+        """Every tensor once: as one matrix, or the layers of a stack that is none; no parts of a fused projection."""
+        known = {row.name for row in self.matrices if not row.part}
+        return tuple(row for row in self.matrices if not row.part or row.name not in known)
+
+    @property
     def summary(self) -> dict[str, object]:
         """The checkpoint in a few numbers: over the whole matrices, without their parts."""
-        whole = [row.reading for row in self.matrices if not row.part and row.reading is not None]
+        whole = [row.reading for row in self.whole if row.reading is not None]
         shares = [reading.effective_rank / min(reading.rows, reading.columns) for reading in whole]
         known = [reading.condition_number.value for reading in whole if reading.condition_number.value is not None]
         return {

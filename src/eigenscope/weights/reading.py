@@ -72,7 +72,7 @@ def read_weights(spectrum: Spectrum, rows: int, columns: int, roundoff: float = 
     frobenius = float(np.linalg.norm(sigma))
     floor = roundoff * frobenius / math.sqrt(3 * max(rows * columns, 1)) * (math.sqrt(rows) + math.sqrt(columns))
     floor = max(floor, spectrum.error_of(len(sigma) - 1) if len(sigma) else 0.0)
-    noise, alpha = fit_noise(sigma, rows, columns), fit_power_law(sigma)
+    noise, alpha = fit_noise(sigma, rows, columns), fit_power_law(sigma[sigma > floor])
     rank = int(np.sum(sigma > floor))
     shape, sentence = described(sigma, rank, noise, alpha)
     return WeightReading(
@@ -100,11 +100,11 @@ def read_weights(spectrum: Spectrum, rows: int, columns: int, roundoff: float = 
 
 
 def _condition(sigma: NDArray[np.float64], floor: float) -> Estimate:
-    value = condition_number(sigma)
-    if not math.isfinite(value):
-        return Estimate(None, reason="singular: the smallest singular value is 0")
     if sigma[-1] <= floor:
-        return Estimate(value, error=None, reason="the smallest singular value is within rounding of 0")
+        if floor == 0.0 or sigma[0] == 0.0:
+            return Estimate(None, reason="singular: the smallest singular value is 0")
+        return Estimate(float(sigma[0]) / floor, reason="at least: the smallest singular value is 0 to rounding")
+    value = condition_number(sigma)
     return Estimate(value, error=value * floor / float(sigma[-1]))
 
 
