@@ -4,6 +4,7 @@
 
     EigenscopeError
     ├── InputError              what was handed in can't be used; the command line exits with 2
+    │   ├── CheckpointError     a checkpoint that can't be opened or read
     │   └── RunFileError        a run file that can't be opened, read or created
     └── MeasurementError        the input is sound, but the numbers can't be believed
         └── ProductCheckError   the operator's products failed their self-check
@@ -18,6 +19,16 @@ class EigenscopeError(Exception):
 
 class InputError(EigenscopeError, ValueError):
     """What was handed in can't be used."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint can't be opened or read.
+
+    Part of the message comes from files that nobody vouches for: it is kept to one printable line.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(letter if letter.isprintable() else "�" for letter in message)[:1000])
 
 
 class RunFileError(InputError):

@@ -41,7 +41,10 @@ def add_parser(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--scenario", choices=list(SCENARIOS), default="healthy", help="the condition to show")
+    names = ", ".join(SCENARIOS)
+    parser.add_argument(
+        "--scenario", choices=SCENARIOS, metavar="NAME", default="healthy", help=f"the condition to show: {names}"
+    )
     parser.add_argument("--steps", type=int, metavar="N", default=1500, help="training steps (default 1500)")
     parser.add_argument("--every", type=int, metavar="N", default=20, help="steps between two checks (default 20)")
     parser.add_argument(

@@ -16,9 +16,9 @@ from eigenscope.reports.flow import print_flow
 from eigenscope.reports.terminal import console, progress_bar
 
 EPILOG = """examples:
-  eigenscope flow train.py:setup                 every block, and the layer at fault
-  eigenscope flow train.py:setup --try           with each remedy tried on a copy
-  eigenscope flow my.package:factory --json      for machines
+  eigenscope flow train.py:setup             every block, and the layer at fault
+  eigenscope flow train.py:setup --try       with each remedy tried on a copy
+  eigenscope flow my.package:factory --json  for machines
 
 NAME is a function without arguments that returns (model, loss_fn, batches), as
 for `eigenscope measure`.

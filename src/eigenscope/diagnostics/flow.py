@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from eigenscope.diagnostics.estimate import Estimate
+from eigenscope.diagnostics.words import counted, few
 
 HEALTHY = 100.0  # over the depth: 1.1 a layer is 117 after 50 layers
 ALONE = 1e4  # so much is a verdict though a random signal passes well
+ONE = 30.0  # in a single block: 1.1 a layer takes 35 of them
 VERDICTS = ("exploding", "vanishing", "healthy", "unresolved")
 
 
@@ -56,6 +59,12 @@ class BlockFlow:
     num_matvecs: int = 0  # products with J and with Jᵀ, each counted
     reason: str | None = None
     modules: tuple[str, ...] = ()  # what the block is made of, by name
+
+    @property
+    def is_bypassed(self) -> bool:
+        """Whether the gradient at its input is larger than J allows: it also comes by a way around the block."""
+        most = (self.sigma_max.value or 0.0) + (self.sigma_max.error or 0.0)
+        return self.growth is not None and self.growth > 1.05 * most
 
     @classmethod
     def missing(cls, name: str, about: str, reason: str) -> BlockFlow:
@@ -151,6 +160,11 @@ class FlowReading:
         return self.layers_at_fault[0] if self.layers_at_fault else None
 
     @property
+    def has_branches(self) -> bool:
+        """Whether a block was measured without its identity too."""
+        return any(block.branch for block in self.blocks)
+
+    @property
     def worst(self) -> BlockFlow | None:
         """The block with the largest σ_max."""
         measured = [block for block in self.blocks if block.sigma_max.value is not None]
@@ -161,7 +175,13 @@ class FlowReading:
         plain.update(layers_at_fault=list(self.layers_at_fault), notes=list(self.notes))
         plain["blocks"] = [block.to_dict() for block in self.blocks]
         plain["remedies"] = [remedy.to_dict() for remedy in self.remedies]
-        return plain
+        finite: dict[str, object] = _finite(plain)
+        return finite
+
+
+def growth_of(before: float, after: float) -> float | None:
+    """The gradient's norm at a block's input over that at its output; None where it is not known."""
+    return before / after if after > 0 and math.isfinite(before) and math.isfinite(after) else None
 
 
 def judge(blocks: Sequence[BlockFlow]) -> FlowVerdict:
@@ -169,33 +189,60 @@ def judge(blocks: Sequence[BlockFlow]) -> FlowVerdict:
 
     The flow is healthy while it stays within `HEALTHY` of where it began, or within `ALONE` where a random signal does
     (the product of σ_rms): a trained network's gradient lies along few directions, and may grow in a short network
-    that amplifies nothing else.
+    that amplifies nothing else. One block that takes or adds `ONE` is enough by itself. A block whose Jacobian is 0 is
+    at fault whatever the loss asks for; that the loss asks for nothing (its gradient is 0 at the last block) is no
+    block's fault.
     """
-    dead = next((block for block in blocks if block.growth == 0.0), None)
-    if dead is not None:
-        reason = f"no gradient passes {dead.name}: its derivative is 0 in every direction that the loss asks for"
-        return FlowVerdict("vanishing", reason, 0.0, 0.0, (dead.name,))
+    if dead := [block for block in blocks if block.growth == 0.0]:
+        return _blocked(blocks, dead[0])
     known = [(block, math.log(block.growth)) for block in blocks if block.growth]
     if not known:
-        return FlowVerdict("unresolved", "no block's gradient could be measured", None, None)
+        return FlowVerdict("unresolved", _why_unknown(blocks), None, None)
     pushes = [push for _, push in known]
     total = sum(pushes)
     numbers = _exp(total / len(known)), _exp(total)
     peak, typical = _peak(pushes), _peak([math.log(max(b.sigma_rms.value or 0.0, 1e-300)) for b, _ in known])
     both = peak * typical > 0 and abs(typical) >= math.log(HEALTHY) / 2
-    if abs(peak) < math.log(HEALTHY) or not (both or abs(peak) >= math.log(ALONE)):
-        reason = f"from the last of {len(known)} blocks to the first the gradient's norm goes {_times(total)}"
-        return FlowVerdict("healthy", reason, *numbers)
-    sign = 1 if peak > 0 else -1
+    far = abs(peak) >= math.log(ALONE) or (abs(peak) >= math.log(HEALTHY) and both)
+    hardest = 0.0 if far else max((push for block, push in known if _stands_out(block, push)), key=abs, default=0.0)
+    course = f"over {counted(len(known), 'block')}, from the last to the first, the gradient's norm "
+    if not far and not hardest:
+        return FlowVerdict("healthy", course + _times(total), *numbers)
+    sign = 1 if (hardest or peak) > 0 else -1
     threshold = _fault([sign * push for push in pushes])
     faults = [(block, push) for block, push in known if sign * push >= threshold]
     fault, own = faults[0]
-    reason = (
-        f"from the last of {len(known)} blocks to the first the gradient's norm goes {_times(peak)}; "
-        f"{_times(own)} in {fault.name} ({fault.about})"
-    )
-    name = "exploding" if peak > 0 else "vanishing"
-    return FlowVerdict(name, reason, *numbers, tuple(block.name for block, _ in faults))
+    reason = f"{course}{_times(hardest or peak)}; in {fault.name} ({fault.about}) it {_times(own)}"
+    return FlowVerdict("exploding" if sign > 0 else "vanishing", reason, *numbers, tuple(b.name for b, _ in faults))
+
+
+def _stands_out(block: BlockFlow, push: float) -> bool:
+    """Whether one block alone is a fault. A normalization rescales by design, and pooling spreads a gradient thin."""
+    random = math.log(max(block.sigma_rms.value or 0.0, 1e-300))
+    equal = block.shape is not None and math.prod(block.shape[0]) == math.prod(block.shape[1])
+    both = abs(push) >= math.log(ONE) and push * random > 0 and abs(random) >= math.log(ONE) / 2
+    return both and "Norm" not in block.about and (push > 0 or equal)
+
+
+def _blocked(blocks: Sequence[BlockFlow], dead: BlockFlow) -> FlowVerdict:
+    """No gradient gets past `dead`; others whose Jacobian is 0 are at fault as well."""
+    empty = tuple(block.name for block in blocks if block.sigma_max.value == 0.0)
+    if dead.name in empty:
+        reason = f"no gradient passes {few(empty)}: the Jacobian is 0 (weights of 0, or units that are all off)"
+        return FlowVerdict("vanishing", reason, 0.0, 0.0, empty)
+    reason = f"no gradient passes {dead.name}: its derivative is 0 in the one direction that the loss asks for"
+    return FlowVerdict("vanishing", reason, 0.0, 0.0, (dead.name,))
+
+
+def _why_unknown(blocks: Sequence[BlockFlow]) -> str:
+    measured = [block.gradient_norm for block in blocks if block.gradient_norm is not None]
+    if not blocks:
+        return "no module of the model runs when loss_fn is called"
+    if not measured:
+        return "no block could be measured"
+    if all(after == 0.0 for _, after in measured):
+        return "the loss has no gradient at any block's output: there is nothing to follow"
+    return "the gradient is not finite at any block"
 
 
 def _fault(pushes: Sequence[float]) -> float:
@@ -211,11 +258,23 @@ def _peak(pushes: Sequence[float]) -> float:
 
 
 def _times(push: float) -> str:
-    return f"{'up' if push > 0 else 'down'} {_exp(abs(push)):,.3g}×"
+    if abs(push) < 0.01:
+        return "stays as it is"
+    times = float(f"{_exp(abs(push)):.3g}")
+    return f"goes {'up' if push > 0 else 'down'} {f'{times:,.6g}' if times < 1e6 else f'{times:.3g}'}×"
 
 
 def _exp(value: float) -> float:
     return math.exp(min(value, 700.0))
+
+
+def _finite(value: Any) -> Any:
+    """Plain data with None for NaN and infinity, which JSON has not."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _ends(pair: tuple[object, object] | None) -> dict[str, object] | None:

@@ -21,6 +21,9 @@ from eigenscope.estimators.projected import eigh
 from eigenscope.operators import Operator
 
 
+_EXACT = 8  # a block of at most so many columns is taken to the end: it costs no more than to look
+
+
 @dataclass(frozen=True)
 class SingularValues:
     """The ends and the root mean square of the singular values of B.
@@ -60,7 +63,7 @@ def singular_values(
     run = _Runs(gram, samples, min(max_matvecs, gram.space.size // samples), generator)
     while run.steps < run.limit:
         run.step()
-        if run.steps >= 3 and run.ritz().settled(tolerance, smallest, run.rounding()):
+        if run.size > _EXACT and _worth_a_look(run.steps) and run.ritz().settled(tolerance, smallest, run.rounding()):
             break
     value, error = run.trace(rms_tolerance, max(max_matvecs // 4, 2))
     rms, pairs = float(np.sqrt(max(value, 0.0) / gram.space.size)), run.ritz()
@@ -78,6 +81,11 @@ def singular_values(
     )
 
 
+def _worth_a_look(steps: int) -> bool:
+    """At first after every step, then more seldom: for many small blocks a look costs more than a step."""
+    return steps >= 3 and (steps < 8 or steps % (steps // 8 * 2) == 0)
+
+
 @dataclass(frozen=True)
 class _Ritz:
     """Ritz values of every block, ascending, with their residuals and vectors (columns)."""
@@ -87,11 +95,11 @@ class _Ritz:
     vectors: NDArray[np.float64]  # (samples, k, k)
 
     def settled(self, tolerance: float, smallest: bool, rounding: float) -> bool:
-        """Whether no block promises a value further out by `tolerance` than the one found (by a quarter of it, at the
+        """Whether no block promises a value further out by `tolerance` than the one found (by an eighth of it, at the
         top: a value that the start vector barely touches turns up late)."""
         low, high = self._reach()
         found, bottom = self.values[:, -1].max(), self.values[:, 0].min()
-        top = high.max() <= (1 + tolerance / 4) * found
+        top = high.max() <= (1 + tolerance / 8) * found
         return bool(top and (not smallest or bottom <= rounding or low.min() >= (1 - tolerance) * bottom))
 
     def _reach(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -183,21 +191,21 @@ class _Runs:
     def _random(self) -> Tensor:
         drawn = torch.randn(self.samples, self.size, generator=self.generator, device=self.gram.space.device)
         drawn = drawn.to(self.gram.space.dtype)
-        return drawn / torch.linalg.vector_norm(drawn, dim=1, keepdim=True)
+        length: Tensor = torch.linalg.vector_norm(drawn, dim=1, keepdim=True)
+        return drawn / length
 
     def _orthogonal(self, vectors: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Without their parts along the first vectors of the basis, by Gram–Schmidt, twice; and those parts."""
-        basis, total = self._room[:count], 0.0
+        basis, total = self._room[:count], torch.zeros_like(self._room[:count, :, 0])
         for _ in range(2):
             along = torch.einsum("kbd,bd->kb", basis, vectors)
             vectors = vectors - torch.einsum("kb,kbd->bd", along, basis)
-            total = total + along
-        assert isinstance(total, Tensor)
+            total += along
         return vectors, total
 
     def _next(self, remainder: Tensor) -> Tensor:
         """The remainders, normalized; a block whose space is exhausted goes on with a random vector."""
-        norms = torch.linalg.vector_norm(remainder, dim=1, keepdim=True)
+        norms: Tensor = torch.linalg.vector_norm(remainder, dim=1, keepdim=True)
         over = norms <= 1e-6 * max(float(np.max(np.abs(self.alphas))), 1e-300)
         if bool(over.any()):
             fresh, _ = self._orthogonal(self._random(), self.steps)
@@ -208,8 +216,8 @@ class _Runs:
 
 
 def _root(value: float, residual: float) -> tuple[float, float]:
-    """√θ and how far it may be off: r/(2√θ), and never more than √(θ + r)."""
-    root = float(np.sqrt(max(value, 0.0)))
+    """√θ, and how far off a singular value may be when an eigenvalue lies within r of θ: down to √(θ − r)."""
+    root = math.sqrt(max(value, 0.0))
     if root == 0.0:
-        return 0.0, float(np.sqrt(max(value + residual, 0.0)))
-    return root, float(min(residual / (2 * root), np.sqrt(value + residual)))
+        return 0.0, math.sqrt(max(value + residual, 0.0))
+    return root, residual / (root + math.sqrt(max(value - residual, 0.0)))

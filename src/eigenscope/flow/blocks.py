@@ -3,7 +3,7 @@
 A stack (two calls or more of one class, each with modules inside, the later reading what the earlier wrote) is
 opened, and so is everything around it; what holds no stack stays whole. So a GPT folds into its transformer blocks,
 a ResNet into its residual blocks, and a plain chain, which holds none, into its layers, each with the activation and
-normalization that follow it.
+normalization that follow it. A block has the name of the first layer in it that has weights.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ from eigenscope.errors import InputError
 from eigenscope.flow.trace import Call, Trace
 from eigenscope.operators.graph import differentiable_from
 
-_FEW = 4  # blocks: with fewer, those that hold modules are opened once more
-_NORMS = (
-    nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm,
-)  # fmt: skip
+_FEW = 4  # blocks: with fewer, and no stack among them, those that hold modules are opened
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Block:
 
     @property
     def name(self) -> str:
-        return self.calls[0].title
+        return next(filter(_weighs, self.calls), self.calls[0]).title
 
     @property
     def about(self) -> str:
@@ -45,8 +42,9 @@ def blocks_of(trace: Trace, chosen: Sequence[str] | None = None) -> list[Block]:
     """The blocks in the order in which data reaches them, or those that the user names (globs allowed)."""
     if chosen is not None:
         return _named(trace, chosen)
-    calls = [part for root in trace.roots for part in _opened(root, _opens(root))]
-    while len(calls) < _FEW and any(call.children for call in calls):
+    opens = [_opens(root) for root in trace.roots]
+    calls = [part for root, wide in zip(trace.roots, opens, strict=True) for part in _opened(root, wide)]
+    while not any(opens) and len(calls) < _FEW and any(call.children for call in calls):
         calls = [part for call in calls for part in (_flat(call) if call.children else [call])]
     return list(_grouped(calls))
 
@@ -68,8 +66,12 @@ def _opens(call: Call) -> bool:
 
 
 def _follows(first: Call, second: Call) -> bool:
-    alike = type(first.module) is type(second.module)
-    return alike and any(differentiable_from(i.place.edge, o.place.edge) for i in second.inputs for o in first.outputs)
+    return type(first.module) is type(second.module) and _reads(second, first)
+
+
+def _reads(later: Call, earlier: Call) -> bool:
+    """Whether what one call wrote leads to what the other takes in."""
+    return any(differentiable_from(i.place.edge, o.place.edge) for i in later.inputs for o in earlier.outputs)
 
 
 def _flat(call: Call) -> Iterator[Call]:
@@ -93,8 +95,7 @@ def _grouped(calls: Sequence[Call]) -> Iterator[Block]:
     """A layer takes the reshapes before it and the activations and normalizations behind it into its block."""
     group: list[Call] = []
     for call in calls:
-        leaves = not call.children and not any(before.children for before in group)
-        if group and not (leaves and not (_weighs(call) and any(map(_weighs, group)))):
+        if group and not _joins(call, group):
             yield Block(tuple(group))
             group = []
         group.append(call)
@@ -102,6 +103,32 @@ def _grouped(calls: Sequence[Call]) -> Iterator[Block]:
         yield Block(tuple(group))
 
 
+def _joins(call: Call, group: Sequence[Call]) -> bool:
+    if call.children or call.integers or any(before.children for before in group):
+        return False
+    if _weighs(call) and any(map(_weighs, group)):
+        return False
+    if not (call.inputs and group[-1].outputs):
+        return True
+    return _reads_alone(call, group[-1]) if _normalizes(call) else _reads(call, group[-1])
+
+
+def _reads_alone(later: Call, earlier: Call) -> bool:
+    """Whether nothing else joins on the way: a normalization behind a sum begins the next branch."""
+    ends = [(output.place.edge.node, output.place.edge.output_nr) for output in earlier.outputs]
+    node, number = later.inputs[0].place.edge[:2]
+    while (node, number) not in ends:
+        before = [(other, index) for other, index in node.next_functions if other is not None]
+        if len(before) != 1:
+            return False
+        node, number = before[0]
+    return True
+
+
+def _normalizes(call: Call) -> bool:
+    return "Norm" in type(call.module).__name__
+
+
 def _weighs(call: Call) -> bool:
     """Whether a call multiplies by weights, so that a block begins with it."""
-    return not isinstance(call.module, _NORMS) and any(True for _ in call.module.parameters())
+    return not _normalizes(call) and any(True for _ in call.module.parameters())

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch.autograd.graph import GradientEdge
 
 from eigenscope.diagnostics.estimate import Estimate
-from eigenscope.diagnostics.flow import BlockFlow, Branch, Distribution, FlowReading, judge
+from eigenscope.diagnostics.flow import BlockFlow, Branch, Distribution, FlowReading, growth_of, judge
+from eigenscope.diagnostics.words import few
 from eigenscope.errors import first_line
 from eigenscope.estimators.singular import SingularValues, singular_values
 from eigenscope.flow.blocks import blocks_of
 from eigenscope.flow.dense import sample_jacobians
+from eigenscope.flow.gradients import Gradients, norm
 from eigenscope.flow.merging import merged
 from eigenscope.flow.residual import residual_sum
-from eigenscope.flow.segments import Segment, rows_are_independent, segments_of
+from eigenscope.flow.segments import Segment, independent_inputs, joined, segments_of
 from eigenscope.flow.settings import FlowSettings
 from eigenscope.flow.trace import Signal, Trace, trace
 from eigenscope.operators import Probe
@@ -32,14 +33,20 @@ def measure(probe: Probe, settings: FlowSettings, *, step: int = 0, progress: Pr
     generator = torch.Generator(probe.parameters.device).manual_seed(settings.seed)
     found: dict[tuple[str, str], list[BlockFlow]] = {}
     passes: list[_Pass] = []
+    gradient: list[torch.Tensor] = []
+    notes: dict[str, None] = {}
     for index, weight in enumerate(probe.weights):
         with probe.isolated():
             one = _Pass(trace(probe, index), probe, settings, generator, weight)
             for block in one.run(_part(progress, index, len(probe.weights))):
                 found.setdefault((block.name, block.about), []).append(block)
+            gradient = one.gradients.added_to(gradient)
+            notes.update(dict.fromkeys(one.notes()))
             one.free()
             passes.append(one)
-    blocks = tuple(merged(parts, probe.weights) for parts in found.values())
+    blocks = tuple(merged(parts) for parts in found.values())
+    if around := [block.name for block in blocks if block.is_bypassed]:
+        notes[f"more gradient reaches the input of {few(around)} than passes it: a shortcut leads around"] = None
     judged = judge(blocks)
     seconds = time.perf_counter() - start
     return FlowReading(
@@ -51,12 +58,13 @@ def measure(probe: Probe, settings: FlowSettings, *, step: int = 0, progress: Pr
         layers_at_fault=judged.layers_at_fault,
         remedies=(),
         loss=sum(one.loss for one in passes),
-        gradient_norm=float(np.linalg.norm([one.gradient_norm for one in passes])),
+        gradient_norm=float(np.linalg.norm([norm(part) for part in gradient])),
         probe_samples=probe.samples,
         num_matvecs=sum(block.num_matvecs for block in blocks),
         cost_in_gradients=seconds / sum(one.seconds_of_gradient for one in passes),
         seconds=seconds,
         step=step,
+        notes=tuple(notes),
     )
 
 
@@ -76,11 +84,12 @@ class _Pass:
     ) -> None:
         self.passed, self.probe, self.settings, self.generator, self.weight = passed, probe, settings, generator, weight
         self.loss = weight * float(passed.loss.detach())
-        self.segments = segments_of(blocks_of(passed, settings.blocks))
-        begin = time.perf_counter()
-        self.norms = self._gradients()
-        self.seconds_of_gradient = passed.seconds + time.perf_counter() - begin
-        self.independent = rows_are_independent(self.segments, generator)
+        blocks = blocks_of(passed, settings.blocks)
+        self.segments = segments_of(blocks if settings.blocks else joined(blocks))
+        self.unsettled: list[str] = []
+        self.gradients = Gradients(passed.loss, self.segments, probe.leaves, weight)
+        self.seconds_of_gradient = passed.seconds + self.gradients.seconds
+        self.independent = independent_inputs(self.segments, generator)
 
     def run(self, progress: Progress) -> list[BlockFlow]:
         found = []
@@ -89,20 +98,17 @@ class _Pass:
             progress(done + 1, len(self.segments))
         return found + self._never_run()
 
-    def free(self) -> None:
-        del self.passed, self.segments
+    def notes(self) -> Iterator[str]:
+        """What a reader of the numbers must know."""
+        if self.unsettled:
+            products = f"{self.settings.max_matvecs} products (max_matvecs)"
+            yield f"σ max is not settled after {products} in {few(self.unsettled)}"
+        if self.gradients.unreached:
+            yield f"no gradient of the loss reaches {few(self.gradients.unreached)}: detached, or not used"
 
-    def _gradients(self) -> dict[GradientEdge, float]:
-        """‖∂L/∂·‖ at every block's input and output, in one backward pass; that of the parameters beside it."""
-        places = [signal.place for segment in self.segments for signal in (segment.source, segment.end) if signal]
-        edges = list(dict.fromkeys(place.edge for place in places))
-        wanted = [*edges, *self.probe.leaves]
-        gradients = torch.autograd.grad(self.passed.loss, wanted, retain_graph=True, allow_unused=True)
-        norms = [0.0 if g is None else self.weight * _norm(g) for g in gradients]
-        of_leaves = zip(self.probe.leaves, gradients[len(edges) :], strict=True)
-        self.used = {leaf: gradient is not None for leaf, gradient in of_leaves}
-        self.gradient_norm = float(np.linalg.norm(norms[len(edges) :]))
-        return dict(zip(edges, norms, strict=False))
+    def free(self) -> None:
+        """Let the graph go."""
+        del self.passed, self.segments, self.gradients
 
     def _block(self, segment: Segment) -> BlockFlow:
         block = segment.block
@@ -118,22 +124,24 @@ class _Pass:
     def _measured(self, segment: Segment, source: Signal, end: Signal) -> BlockFlow:
         jacobian = Jacobian(end.place, source.place)
         found = self._singular(GramOperator(jacobian))
-        branch = self._branch(source, end)
+        if not found.converged:
+            self.unsettled.append(segment.block.name)
+        branch, products = self._branch(source, end)
         spectrum = self._spectrum(jacobian, found)
-        before, after = self.norms[source.place.edge], self.norms[end.place.edge]
+        before, after = self.gradients.norm(source.place.edge), self.gradients.norm(end.place.edge)
         return BlockFlow(
             name=segment.block.name,
             about=segment.block.about,
             sigma_max=Estimate(found.largest, error=found.largest_error),
             sigma_rms=Estimate(found.rms, standard_error=found.rms_standard_error),
             sigma_min=self._smallest(found, spectrum),
-            growth=before / after if after > 0 else None,
+            growth=growth_of(before, after),
             activation_norm=(source.norm, end.norm),
             gradient_norm=(before, after),
             shape=(source.place.shape, end.place.shape),
             branch=branch,
             spectrum=spectrum if self.settings.spectrum else None,
-            num_matvecs=jacobian.num_matvecs,
+            num_matvecs=jacobian.num_matvecs + products,
             modules=tuple(call.name for call in segment.block.calls),
         )
 
@@ -151,17 +159,17 @@ class _Pass:
     def _samples(self, jacobian: Jacobian) -> int:
         """How many samples the Jacobian falls apart into: one if they influence each other."""
         before, after = jacobian.input.shape[:1], jacobian.output.shape[:1]
-        return before[0] if self.independent and before and before == after else 1
+        return before[0] if jacobian.input.edge in self.independent and before == after else 1
 
-    def _branch(self, source: Signal, end: Signal) -> Branch | None:
+    def _branch(self, source: Signal, end: Signal) -> tuple[Branch | None, int]:
+        """The block without its identity, and the products that it took."""
         total = residual_sum(end.place, source.place) if self.settings.branches else None
         if total is None:
-            return None
-        found = self._singular(GramOperator(Jacobian(total, source.place), minus_identity=True))
-        return Branch(
-            Estimate(found.largest, error=found.largest_error),
-            Estimate(found.rms, standard_error=found.rms_standard_error),
-        )
+            return None, 0
+        jacobian = Jacobian(total, source.place)
+        found = self._singular(GramOperator(jacobian, minus_identity=True))
+        largest, rms = Estimate(found.largest, error=found.largest_error), found.rms
+        return Branch(largest, Estimate(rms, standard_error=found.rms_standard_error)), jacobian.num_matvecs
 
     def _spectrum(self, jacobian: Jacobian, found: SingularValues) -> Distribution | None:
         if not (self.settings.sigma_min or self.settings.spectrum):
@@ -181,15 +189,11 @@ class _Pass:
 
     def _never_run(self) -> list[BlockFlow]:
         """The outermost modules with parameters that neither ran nor took part otherwise."""
-        ran = {call.module for call in self.passed.calls()}
+        ran, known = {call.module for call in self.passed.calls()}, self.gradients.used
         idle: dict[str, BlockFlow] = {}
         for name, module in self.probe.model.named_modules():
-            used = [self.used[leaf] for leaf in module.parameters() if leaf in self.used]
+            used = [known[leaf] for leaf in module.parameters() if leaf in known]
             part = any(inside in ran for inside in module.modules()) or any(used)
             if used and not part and not any(name.startswith(f"{outer}.") for outer in idle):
                 idle[name] = BlockFlow.missing(name, type(module).__name__, "it does not run on this batch")
         return list(idle.values())
-
-
-def _norm(tensor: torch.Tensor) -> float:
-    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from eigenscope.diagnostics.estimate import Estimate
-from eigenscope.diagnostics.flow import BlockFlow, Branch, Distribution
+from eigenscope.diagnostics.flow import BlockFlow, Branch, Distribution, growth_of
 
 
-def merged(parts: Sequence[BlockFlow], weights: Sequence[float]) -> BlockFlow:
-    """The largest σ_max and the smallest σ_min, the mean of ‖J‖²_F, the norms of all batches together."""
-    known = [(part, weight) for part, weight in zip(parts, weights, strict=False) if part.reason is None]
-    if len(known) < 2:
-        return known[0][0] if known else parts[0]
-    blocks, shares = [part for part, _ in known], np.array([weight for _, weight in known])
+def merged(parts: Sequence[BlockFlow]) -> BlockFlow:
+    """The block's Jacobian over all batches is block diagonal: the largest σ_max, the smallest σ_min, the mean of
+    ‖J‖²_F/n by their sizes n, the norms of all together.
+    """
+    blocks = [part for part in parts if part.shape is not None]
+    if len(blocks) < 2:
+        return blocks[0] if blocks else parts[0]
+    shares = np.array([math.prod(block.shape[0]) for block in blocks if block.shape], dtype=float)
     shares /= shares.sum()
     before, after = _norms([b.gradient_norm for b in blocks])
     branches = [b.branch for b in blocks if b.branch is not None]
@@ -27,7 +30,7 @@ def merged(parts: Sequence[BlockFlow], weights: Sequence[float]) -> BlockFlow:
         sigma_max=_largest([b.sigma_max for b in blocks]),
         sigma_rms=_mean([b.sigma_rms for b in blocks], shares),
         sigma_min=min(minima, key=lambda e: e.value or 0.0, default=None),
-        growth=before / after if after > 0 else None,
+        growth=growth_of(before, after),
         activation_norm=_norms([b.activation_norm for b in blocks]),
         gradient_norm=(before, after),
         branch=Branch(_largest([b.sigma_max for b in branches]), _mean([b.sigma_rms for b in branches], shares))

@@ -19,31 +19,44 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eigenscope.diagnostics.flow import BlockFlow, FlowOutcome, FlowReading, Remedy
-from eigenscope.errors import EigenscopeError, first_line
+from eigenscope.diagnostics.words import few
+from eigenscope.errors import InputError, first_line
 from eigenscope.flow.measure import measure
 from eigenscope.flow.settings import FlowSettings
+from eigenscope.flow.trace import tensors_in
 from eigenscope.operators import Probe
+from eigenscope.operators.isolation import differentiable, random_streams
+from eigenscope.operators.probe import Batches
 
 _ROUNDS = 3  # rescalings after an orthogonal start: a layer's scale changes what the next one sees
-Change = Callable[[nn.Module, FlowReading, Probe], None]
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A copy of the model to be changed; the reading is the original's."""
+
+    model: nn.Module
+    reading: FlowReading
+    probe: Probe  # of the copy
+    settings: FlowSettings
 
 
 @dataclass(frozen=True)
 class _Idea:
-    """A remedy: whether it fits a reading, its words, and the change that tries it on a copy (None: none is needed)."""
+    """A remedy: whether it fits, its words, and the change that tries it on a copy (None: none is needed)."""
 
     name: str
-    fits: Callable[[FlowReading], bool]
-    what: Callable[[FlowReading], str]
+    fits: Callable[[FlowReading, nn.Module], bool]
+    what: Callable[[FlowReading, nn.Module], str]
     why: str
-    change: Change | None
+    change: Callable[[_Trial], None] | None
 
 
-def remedies(reading: FlowReading) -> tuple[Remedy, ...]:
-    """What fits a reading, in order of evidence; nothing for a healthy one."""
+def remedies(reading: FlowReading, model: nn.Module) -> tuple[Remedy, ...]:
+    """What fits a reading of a model, in order of evidence; nothing for a healthy one."""
     if reading.verdict not in ("exploding", "vanishing"):
         return ()
-    return tuple(Remedy(idea.name, idea.what(reading), idea.why) for idea in IDEAS if idea.fits(reading))
+    return tuple(Remedy(idea.name, idea.what(reading, model), idea.why) for idea in IDEAS if idea.fits(reading, model))
 
 
 def tried(reading: FlowReading, probe: Probe, settings: FlowSettings) -> FlowReading:
@@ -68,18 +81,31 @@ def _outcome(name: str, reading: FlowReading, probe: Probe, settings: FlowSettin
     if change is None:  # the Jacobians stay as they are, only the update is bounded
         clipped = min(reading.gradient_norm, clipping_value(reading))
         return FlowOutcome(reading.verdict, reading.growth, reading.depth_factor, worst, clipped)
-    if not probe.aliased:
-        return _untried("the loss uses the model itself, not the one that it is handed")
+    devices = [probe.parameters.device]
     try:
-        twin = copy.deepcopy(probe.model)
-        other = Probe(twin, probe.loss_fn, probe.batches, train_mode=probe.train_mode)
-        other.weights = probe.weights
-        change(twin, reading, other)
-        after = measure(other, replace(settings, branches=False, sigma_min=False, spectrum=False))
-    except (EigenscopeError, RuntimeError, TypeError, NotImplementedError) as error:
+        with differentiable(devices), random_streams(devices):
+            after = _changed(change, reading, probe, replace(settings, branches=False, sigma_min=False, spectrum=False))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # the user's model runs in a way that it was not made for
         return _untried(first_line(error))
-    largest = after.worst.sigma_max.value if after.worst else None
-    return FlowOutcome(after.verdict, after.growth, after.depth_factor, largest, after.gradient_norm)
+    if after.worst is None:
+        return _untried("loss_fn does not use the model that it is handed, but the original")
+    return FlowOutcome(
+        after.verdict, after.growth, after.depth_factor, after.worst.sigma_max.value, after.gradient_norm
+    )
+
+
+def _changed(
+    change: Callable[[_Trial], None], reading: FlowReading, probe: Probe, settings: FlowSettings
+) -> FlowReading:
+    """The flow of a changed copy, on the same batches with the same weights."""
+    twin, weights = copy.deepcopy(probe.model), iter(probe.weights)
+    other = Probe(
+        twin, probe.loss_fn, Batches(probe.batches), batch_weight=lambda _: next(weights), train_mode=probe.train_mode
+    )
+    change(_Trial(twin, reading, other, settings))
+    return measure(other, settings)
 
 
 def _untried(reason: str) -> FlowOutcome:
@@ -90,33 +116,35 @@ def _untried(reason: str) -> FlowOutcome:
 
 
 @torch.no_grad()
-def _orthogonal(model: nn.Module, reading: FlowReading, probe: Probe) -> None:
+def _orthogonal(trial: _Trial) -> None:
     """Orthogonal weights, then each layer scaled until a random signal keeps its size (LSUV: Mishkin & Matas 2016)."""
-    layers = dict(_weighted(model, reading))
-    for module in layers.values():
-        nn.init.orthogonal_(module.weight.flatten(1))  # type: ignore[operator]
-        if isinstance(module.bias, Tensor):
-            module.bias.zero_()
-    for _ in range(_ROUNDS):
-        now = measure(probe, FlowSettings(branches=False, tolerance=0.1, max_matvecs=4))
-        for block in now.blocks:
+    for block in _measured(trial.reading):
+        for module in _matrices(trial.model, block):
+            nn.init.orthogonal_(module.weight)  # type: ignore[arg-type]
+            if isinstance(getattr(module, "bias", None), Tensor):
+                module.bias.zero_()  # type: ignore[operator]
+    layers = dict(_layers(trial.model, trial.reading))
+    first = Probe(trial.model, trial.probe.loss_fn, Batches(trial.probe.batches[:1]), batch_weight=lambda _: 1.0)
+    quick = replace(trial.settings, tolerance=0.1, max_matvecs=4)
+    for _ in range(_ROUNDS if layers else 0):
+        for block in measure(first, quick).blocks:
             if block.name in layers and block.sigma_rms.value:
-                layers[block.name].weight.div_(block.sigma_rms.value)  # type: ignore[operator, arg-type]
+                layers[block.name].weight.div_(block.sigma_rms.value)  # type: ignore[operator]
 
 
 @torch.no_grad()
-def _spectral(model: nn.Module, reading: FlowReading, _probe: Probe) -> None:
+def _spectral(trial: _Trial) -> None:
     """The layers at fault divided by their Jacobian's norm."""
-    norms = {block.name: block.sigma_max.value for block in reading.blocks}
-    for name, module in _weighted(model, reading):
+    norms = {block.name: block.sigma_max.value for block in trial.reading.blocks}
+    for name, module in _layers(trial.model, trial.reading):
         norm = norms[name]
-        if name in reading.layers_at_fault and norm:
-            module.weight.div_(norm)  # type: ignore[operator, arg-type]
+        if name in trial.reading.layers_at_fault and norm:
+            module.weight.div_(norm)  # type: ignore[operator]
 
 
-def _normalized(model: nn.Module, reading: FlowReading, _probe: Probe) -> None:
+def _normalized(trial: _Trial) -> None:
     """Every layer's output at mean 0 and variance 1, sample by sample."""
-    for _, module in _weighted(model, reading):
+    for _, module in _layers(trial.model, trial.reading):
         module.register_forward_hook(_normalize)
 
 
@@ -126,42 +154,69 @@ def _normalize(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
     return F.layer_norm(output, output.shape[-1:])
 
 
-def _residual(model: nn.Module, reading: FlowReading, _probe: Probe) -> None:
+def _residual(trial: _Trial) -> None:
     """x + F(x)/√L around every block of equal width."""
-    blocks = [block for block in _measured(reading) if _keeps_shape(block)]
+    blocks = _square(trial.reading, trial.model)
     scale = max(len(blocks), 1) ** -0.5
     for block in blocks:
-        _wrap(model, block, scale)
+        _wrap(trial.model, block, scale)
 
 
 def _wrap(model: nn.Module, block: BlockFlow, scale: float) -> None:
     kept: list[Tensor] = []
 
-    def enter(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        kept[:] = inputs[:1]
+    def enter(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        kept[:] = [tensor for tensor in tensors_in((inputs, named)) if tensor.is_floating_point()][:1]
 
-    def leave(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+    def leave(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+        if not isinstance(output, Tensor) or not kept or output.shape != kept[0].shape:
+            raise InputError(f"{block.name} does not take and return one tensor")
         return kept[0] + scale * output
 
-    model.get_submodule(block.modules[0]).register_forward_pre_hook(enter)
-    model.get_submodule(block.modules[-1]).register_forward_hook(leave)
+    _module(model, block.modules[0]).register_forward_pre_hook(enter, with_kwargs=True)
+    _module(model, block.modules[-1]).register_forward_hook(leave)
 
 
 def _measured(reading: FlowReading) -> Iterator[BlockFlow]:
     return (block for block in reading.blocks if block.reason is None)
 
 
-def _keeps_shape(block: BlockFlow) -> bool:
-    return block.shape is not None and block.shape[0] == block.shape[1] and block.branch is None
-
-
-def _weighted(model: nn.Module, reading: FlowReading) -> Iterator[tuple[str, nn.Module]]:
-    """The blocks that are one layer with a weight matrix, by name."""
+def _layers(model: nn.Module, reading: FlowReading) -> Iterator[tuple[str, nn.Module]]:
+    """The blocks that are one layer with a weight matrix and no shortcut, by name; each layer once."""
+    seen: set[nn.Module] = set()
     for block in _measured(reading):
-        modules = [model.get_submodule(name) for name in block.modules]
-        matrices = [m for m in modules if isinstance(getattr(m, "weight", None), nn.Parameter) and m.weight.ndim >= 2]
-        if len(matrices) == 1 and not list(matrices[0].children()):
+        matrices = _matrices(model, block)
+        if len(matrices) == 1 and block.branch is None and matrices[0] not in seen:
+            seen.add(matrices[0])
             yield block.name, matrices[0]
+
+
+def _matrices(model: nn.Module, block: BlockFlow) -> list[nn.Module]:
+    """The layers with a weight matrix in a block."""
+    parts = [part for name in block.modules for part in _module(model, name).modules()]
+    weights = [(part, part._parameters.get("weight")) for part in parts if not isinstance(part, nn.Embedding)]
+    return [part for part, weight in weights if weight is not None and weight.ndim >= 2]
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    """A module by the name that a trace gives it: the model itself has its class's."""
+    root = name == type(model).__name__ and not hasattr(model, name)
+    return model if root else model.get_submodule(name)
+
+
+def _square(reading: FlowReading, model: nn.Module) -> list[BlockFlow]:
+    """The single layers whose output has the shape of their input."""
+    layers = dict(_layers(model, reading))
+    return [b for b in _measured(reading) if b.name in layers and b.shape is not None and b.shape[0] == b.shape[1]]
+
+
+def _at_fault(reading: FlowReading, model: nn.Module) -> bool:
+    """Whether a single layer is at fault."""
+    return any(name in reading.layers_at_fault for name, _ in _layers(model, reading))
+
+
+def _has_norms(model: nn.Module) -> bool:
+    return any("Norm" in type(module).__name__ for module in model.modules())
 
 
 def clipping_value(reading: FlowReading) -> float:
@@ -173,41 +228,37 @@ def clipping_value(reading: FlowReading) -> float:
 IDEAS: tuple[_Idea, ...] = (
     _Idea(
         "orthogonal_init",
-        lambda r: any(block.branch is None for block in _measured(r)),
-        lambda r: "start again from orthogonal weights, each layer scaled so that a random signal keeps its size",
+        lambda r, model: any(_matrices(model, b) for b in _measured(r) if b.name in r.layers_at_fault),
+        lambda *_: "start again from orthogonal weights, each layer scaled so that a random signal keeps its size",
         "singular values near 1 carry gradients through any depth (Saxe et al. 2014; Mishkin & Matas 2016)",
         _orthogonal,
     ),
     _Idea(
         "residual",
-        lambda r: sum(_keeps_shape(block) for block in _measured(r)) >= 2,
-        lambda r: f"add each block's input to its output, x + F(x)/√{sum(map(_keeps_shape, _measured(r)))}",
+        lambda r, model: _at_fault(r, model) and len(_square(r, model)) >= 2,
+        lambda r, model: f"add each block's input to its output, x + F(x)/√{len(_square(r, model))}",
         "the Jacobian becomes I + ∂F/∂x: the path through I stays open (He et al. 2016)",
         _residual,
     ),
     _Idea(
         "normalization",
-        lambda r: not any("Norm" in block.about for block in _measured(r)),
-        lambda r: "normalize each layer's output (LayerNorm; for convolutions GroupNorm or BatchNorm)",
+        lambda r, model: _at_fault(r, model) and not _has_norms(model),
+        lambda *_: "normalize each layer's output (LayerNorm; for convolutions GroupNorm or BatchNorm)",
         "what is rescaled to variance 1 can neither die out nor blow up on its way (Ba et al. 2016)",
         _normalized,
     ),
     _Idea(
         "spectral_norm",
-        lambda r: r.verdict == "exploding",
-        lambda r: f"spectral normalization of {_list(r.layers_at_fault)}",
+        lambda r, model: r.verdict == "exploding" and _at_fault(r, model),
+        lambda r, _: f"spectral normalization of {few(r.layers_at_fault)}",
         "a layer divided by its norm amplifies no direction (Miyato et al. 2018)",
         _spectral,
     ),
     _Idea(
         "clip_gradients",
-        lambda r: r.verdict == "exploding",
-        lambda r: f"clip_grad_norm_(parameters, {clipping_value(r):.2g})",
+        lambda r, _: r.verdict == "exploding",
+        lambda r, _: f"clip_grad_norm_(parameters, {clipping_value(r):.2g})",
         "bounds the step, not the growth: the early layers still drown out the late ones (Pascanu et al. 2013)",
         None,
     ),
 )
-
-
-def _list(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
-
+import torch
 from torch.autograd.graph import GradientEdge, Node
 
 from eigenscope.operators.jacobian import Place
@@ -25,24 +24,37 @@ def residual_sum(output: Place, source: Place) -> Place | None:
         node = node.next_functions[0][0]
     if node is None or _identities(node, source) != 1:
         return None
-    return Place(GradientEdge(node, 0), source.shape, source.dtype, source.device)
+    total = Place(GradientEdge(node, 0), *_written(node), source.device)
+    return total if total.size == source.size else None
+
+
+def _written(node: Node) -> tuple[tuple[int, ...], torch.dtype]:
+    """Shape and type of what an operation returned."""
+    known = node._input_metadata[0]  # of the gradient that it is given
+    return tuple(known.shape), known.dtype
 
 
 def _identities(start: Node, source: Place) -> int:
     """How many paths lead from `source` to a sum that change nothing on the way."""
+    end = (source.edge.node, source.edge.output_nr)
+    counts, todo = {end: 1}, [(start, 0)]
+    while todo:  # without recursion: a residual stream may have a thousand sums
+        before = _summands(todo[-1][0])
+        missing = [edge for edge in before if edge not in counts]
+        if missing and todo[-1] not in counts:
+            todo += missing
+        else:
+            edge = todo.pop()
+            counts.setdefault(edge, sum(counts[edge] for edge in before))
+    return counts[(start, 0)]
 
-    @cache
-    def count(node: Node, number: int) -> int:
-        if node is source.edge.node and number == source.edge.output_nr:
-            return 1
-        if _is(node, ("Add",)) and getattr(node, "_saved_alpha", 1) == 1:
-            return sum(count(n, i) for n, i in node.next_functions if n is not None)
-        if _is(node, _UNCHANGED):
-            following, index = node.next_functions[0]
-            return count(following, index) if following is not None else 0
-        return 0
 
-    return count(start, 0)
+def _summands(node: Node) -> list[tuple[Node, int]]:
+    """What an operation that changes nothing was given; nothing for any other."""
+    known = [(before, number) for before, number in node.next_functions if before is not None]
+    if _is(node, ("Add",)) and getattr(node, "_saved_alpha", 1) == 1:
+        return known
+    return known[:1] if _is(node, _UNCHANGED) else []
 
 
 def _is(node: Node, kinds: tuple[str, ...]) -> bool:

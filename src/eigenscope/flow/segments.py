@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.autograd.graph import GradientEdge
 
 from eigenscope.flow.blocks import Block
+from eigenscope.flow.residual import residual_sum
 from eigenscope.flow.trace import Signal
 from eigenscope.operators.graph import differentiable_from
+from eigenscope.operators.jacobian import Place
+
+_SPAN = 8  # blocks that one addition joins, at most
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,28 @@ def segments_of(blocks: Sequence[Block]) -> list[Segment]:
     sources = _sources(blocks)
     following = [*sources[1:], None][: len(blocks)]
     return [_segment(*ends) for ends in zip(blocks, sources, following, strict=True)]
+
+
+def joined(blocks: Sequence[Block]) -> list[Block]:
+    """With the blocks as one that an addition spans: x + mlp(norm(x)), written in the parent, has its "+1" as a whole.
+
+    A part of it alone would be neither the branch nor the sum.
+    """
+    sources, whole, start = _sources(blocks), [], 0
+    while start < len(blocks):
+        ends = range(start, min(start + _SPAN, len(blocks) - 1))
+        end = next((end for end in ends if _adds(sources[start], blocks[end], sources[end + 1])), start)
+        whole.append(Block(tuple(call for block in blocks[start : end + 1] for call in block.calls)))
+        start = end + 1
+    return whole
+
+
+def _adds(source: Signal | None, last: Block, following: Signal | None) -> bool:
+    """Whether what follows is the source plus what the last block wrote, changed on the way or not."""
+    written = _written(last)
+    if source is None or written is None or following is None or not _leads(written, following):
+        return False
+    return residual_sum(following.place, source.place) is not None
 
 
 def _sources(blocks: Sequence[Block]) -> list[Signal | None]:
@@ -55,28 +82,31 @@ def _segment(block: Block, source: Signal | None, following: Signal | None) -> S
     return Segment(block, source, end)
 
 
-def rows_are_independent(segments: Sequence[Segment], generator: torch.Generator) -> bool:
-    """Whether samples, along the first axis, don't influence each other between any block and the last.
+def independent_inputs(segments: Sequence[Segment], generator: torch.Generator) -> set[GradientEdge]:
+    """The blocks' inputs from which on samples, along the first axis, don't influence each other.
 
-    Two backward passes, from the first row of the last block's output and from its last row, must leave all other
-    rows of every block's input at zero. (Time along the first axis, or batch statistics, fail.)
+    A backward pass from a row in the middle of every block's output must leave all other rows of an input at zero:
+    time along the first axis, in either direction, and batch statistics fail. (Of two rows, from each.)
     """
-    measured = [segment for segment in segments if segment.source is not None and segment.end is not None]
-    if not measured or not measured[-1].end:
-        return False
-    end, places = measured[-1].end.place, [s.source.place for s in measured if s.source is not None]
-    rows = end.shape[0] if end.shape else 0
-    if not all(place.shape[:1] == (rows,) for place in places):
-        return False
-    for row in {0, rows - 1}:
-        u = torch.zeros(end.shape, dtype=end.dtype, device=end.device)
-        u[row] = torch.randn(u[row].shape, generator=generator, device=end.device).to(end.dtype)
-        edges = [place.edge for place in places]
-        gradients = torch.autograd.grad((end.edge,), edges, (u,), retain_graph=True, allow_unused=True)
-        others = [torch.cat([g[:row], g[row + 1 :]]) for g in gradients if g is not None]
-        if any(bool(part.any()) for part in others):
-            return False
-    return True
+    ends = [(s.source.place, s.end.place) for s in segments if s.source is not None and s.end is not None]
+    equal = [(source, end) for source, end in ends if source.shape[:1] == end.shape[:1] != ()]
+    counts = {source.shape[0] for source, _ in equal}
+    return {edge for rows in counts for edge in _apart([p for p in equal if p[0].shape[0] == rows], rows, generator)}
+
+
+def _apart(ends: Sequence[tuple[Place, Place]], rows: int, generator: torch.Generator) -> set[GradientEdge]:
+    edges = list(dict.fromkeys(source.edge for source, _ in ends))
+    apart = set(edges)
+    for row in [rows // 2] if rows > 2 else range(rows):
+        vectors = []
+        for _, end in ends:
+            u = torch.zeros(end.shape, dtype=end.dtype, device=end.device)
+            u[row] = torch.randn(u[row].shape, generator=generator, device=end.device).to(end.dtype)
+            vectors.append(u)
+        gradients = torch.autograd.grad([end.edge for _, end in ends], edges, vectors, retain_graph=True)
+        reached = (bool(g[:row].any()) or bool(g[row + 1 :].any()) for g in gradients)
+        apart -= {edge for edge, others in zip(edges, reached, strict=True) if others}
+    return apart
 
 
 def _written(block: Block) -> Signal | None:

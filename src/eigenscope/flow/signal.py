@@ -63,4 +63,4 @@ def signal_flow(
 def flow(probe: Probe, settings: FlowSettings, *, step: int = 0, progress: Progress | None = None) -> FlowReading:
     """One measurement with the remedies that fit it."""
     reading = measure(probe, settings, step=step, progress=progress)
-    return replace(reading, remedies=remedies(reading))
+    return replace(reading, remedies=remedies(reading, probe.model))

@@ -5,10 +5,11 @@ Places are edges of the autograd graph, not tensors, so that operations in place
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.hooks import RemovableHandle
 
 from eigenscope.errors import InputError
+from eigenscope.flow.checkpoints import no_checkpoints
 from eigenscope.operators import Probe
 from eigenscope.operators.jacobian import Place
 
@@ -67,21 +69,23 @@ class Trace:
 def trace(probe: Probe, index: int) -> Trace:
     """Run one batch, to be called within `probe.isolated()`. Raises `InputError` naming the layer that gives NaN."""
     recorder, start = _Recorder(probe.model), time.perf_counter()
-    with recorder.listening():
+    with recorder.listening(), no_checkpoints():
         try:
             loss = probe.loss(index)
         except InputError as error:
             raise InputError(recorder.broken or str(error)) from None
-    if recorder.broken:
+    if recorder.broken and recorder.nan:  # infinity alone may be a mask
         raise InputError(recorder.broken)
     return Trace(recorder.roots, loss, time.perf_counter() - start)
 
 
 class _Recorder:
     def __init__(self, model: nn.Module) -> None:
-        self.names = {module: name or type(model).__name__ for name, module in model.named_modules()}
+        named = ((name, module) for name, module in model.named_modules() if not hasattr(module, "_orig_mod"))
+        self.names = {module: name.replace("._orig_mod", "") or type(model).__name__ for name, module in named}
         self.roots: list[Call] = []
-        self.broken: str | None = None
+        self.broken: str | None = None  # which layer is the first to give NaN or infinity
+        self.nan = False  # whether NaN was among it
         self._open: list[Call] = []
         self._uses: dict[nn.Module, int] = {}
 
@@ -100,6 +104,7 @@ class _Recorder:
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         self._uses[module] = self._uses.get(module, 0) + 1
         call = Call(self.names[module], module, self._uses[module])
+        within = self._open[-1].title if self._open else None
         (self._open[-1].children if self._open else self.roots).append(call)
         self._open.append(call)
         tensors = list(tensors_in((args, kwargs)))
@@ -108,6 +113,11 @@ class _Recorder:
             args, kwargs = changed = _differentiable((args, kwargs))
             tensors = list(tensors_in(changed))
         call.inputs = [_signal(t) for t in tensors if t.requires_grad]
+        if any(math.isnan(signal.norm) for signal in call.inputs):
+            self._broke(
+                f"NaN reaches layer {call.title!r} from " + (f"the code of {within!r}" if within else "outside")
+            )
+            self.nan = True
         call.integers = bool(tensors) and not any(t.is_floating_point() for t in tensors)
         return changed
 
@@ -116,24 +126,32 @@ class _Recorder:
             self._open.pop()
         call = self._open.pop()
         tensors = [t for t in tensors_in(output) if t.is_floating_point()]
-        if self.broken is None and not all(bool(torch.isfinite(t).all()) for t in tensors):
-            self.broken = f"layer {call.title!r} ({type(module).__name__}) gives NaN or infinity"
-        call.outputs = [_signal(t) for t in tensors if t.requires_grad]
+        norms = [_norm(t) for t in tensors]
+        if not all(map(math.isfinite, norms)):
+            self._broke(f"layer {call.title!r} ({type(module).__name__}) gives NaN or infinity")
+            self.nan |= any(map(math.isnan, norms))
+        call.outputs = [Signal(Place.of(t), n) for t, n in zip(tensors, norms, strict=True) if t.requires_grad]
         call.raw = bool(tensors) and not call.outputs
+
+    def _broke(self, words: str) -> None:
+        self.broken = self.broken or words
 
 
 def _signal(tensor: Tensor) -> Signal:
-    return Signal(Place.of(tensor), float(torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64)))
+    return Signal(Place.of(tensor), _norm(tensor))
+
+
+def _norm(tensor: Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64))
 
 
 def _differentiable(arguments: Any) -> Any:
     """The arguments with their first floating tensor made the start of a graph; a clone, so that it may be changed."""
     chosen = next((t for t in tensors_in(arguments) if t.is_floating_point() and t.ndim), None)
-
-    def convert(leaf: Any) -> Any:
-        return leaf.detach().requires_grad_().clone() if leaf is chosen else leaf
-
-    return arguments if chosen is None else tree_map(convert, arguments)
+    if chosen is None:
+        return arguments
+    start = chosen.detach().requires_grad_().clone()
+    return tree_map(lambda leaf: start if leaf is chosen else leaf, arguments)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -146,3 +164,5 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for item in value:
             yield from tensors_in(item)
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from tensors_in([getattr(value, each.name) for each in fields(value)])

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from eigenscope.errors import InputError
+from eigenscope.errors import InputError, MeasurementError
 from eigenscope.operators.base import Operator
 from eigenscope.operators.graph import differentiable_from
 from eigenscope.operators.space import VectorSpace
@@ -72,7 +72,9 @@ class Jacobian:
         dual, pulled = self._transposed()
         if not pulled.requires_grad:
             return v.new_zeros(self.output.size)
-        (product,) = torch.autograd.grad(pulled, dual, self.input.tensor(v), retain_graph=True)
+        (product,) = torch.autograd.grad(pulled, dual, self.input.tensor(v), retain_graph=True, allow_unused=True)
+        if product is None:
+            raise MeasurementError("an operation in it can't be differentiated twice (once_differentiable)")
         return product.detach().reshape(-1).to(v.dtype)
 
     def _transposed(self) -> tuple[Tensor, Tensor]:
