@@ -31,6 +31,8 @@ from safetensors import safe_open  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
+from eigenscope.scanning.scan import scan  # noqa: E402
+
 TOOLS = ("ours", "floor", "numpy", "torch", "weightwatcher")
 SHAPES = [(2304, 768), (768, 768), (3072, 768), (768, 3072)]
 KAPPAS = (1e3, 1e5, 1e6, 1e7)
@@ -65,7 +67,8 @@ def matrices(path: Path):
 
 def run_tool(tool: str, path: Path) -> dict[str, float]:
     """Do the work of one tool; called in a process of its own."""
-    work = {"ours": _ours, "floor": _floor, "numpy": _numpy, "torch": _torch, "weightwatcher": _watch(path)}[tool]
+    ways = {"ours": _ours, "floor": _floor, "numpy": _numpy, "torch": _torch}
+    work = ways[tool] if tool in ways else _watch(path)
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     count = work(path)
     spent = time.process_time() - start
@@ -74,18 +77,17 @@ def run_tool(tool: str, path: Path) -> dict[str, float]:
 
 
 def _ours(path: Path) -> int:
-    from eigenscope.scanning.scan import scan
-
     return len(scan(path).matrices)
 
 
 def _floor(path: Path) -> int:
-    count = 0
-    for count, (_, tensor) in enumerate(matrices(path), 1):
+    done = 0
+    for _, tensor in matrices(path):
         wide = tensor.double().numpy()
         gram = wide @ wide.T if wide.shape[0] <= wide.shape[1] else wide.T @ wide
         np.linalg.eigvalsh(gram)
-    return count
+        done += 1
+    return done
 
 
 def _numpy(path: Path) -> int:
@@ -109,21 +111,14 @@ class Layers(nn.Module):
 
 
 def _watch(path: Path):
-    def watch(_path: Path) -> int:
-        import weightwatcher
-
-        details = weightwatcher.WeightWatcher(model=model).analyze()
-        return len(details)
-
-    if "weightwatcher" not in sys.argv:
-        return watch
+    """WeightWatcher's analysis; importing it and building the model are not part of its time."""
     import logging
 
-    import weightwatcher  # noqa: F401 - not part of its time
+    import weightwatcher
 
     logging.disable(logging.WARNING)
     model = Layers(path)
-    return watch
+    return lambda _path: len(weightwatcher.WeightWatcher(model=model).analyze())
 
 
 def in_a_process(tool: str, path: Path) -> dict[str, float] | dict[str, str]:
@@ -161,7 +156,8 @@ def sweep() -> dict[str, object]:
         start = time.process_time()
         read_weights(singular_spectrum(matrix), size, 4 * size)
         rows.append({"n": size, "seconds": time.process_time() - start})
-    power = float(np.polyfit(np.log([row["n"] for row in rows[1:]]), np.log([row["seconds"] for row in rows[1:]]), 1)[0])
+    sizes, spent = (np.log([row[key] for row in rows[1:]]) for key in ("n", "seconds"))
+    power = float(np.polyfit(sizes, spent, 1)[0])
     per = rows[-1]["seconds"] / (SWEEP[-1] ** 3 * (4 + 4 / 3))  # Gram: n²·4n, eigenvalues: 4n³/3
     models = {"7B (32 × width 4096, 11008)": (32, 4096, 11008), "70B (80 × width 8192, 28672)": (80, 8192, 28672)}
     return {
@@ -186,9 +182,8 @@ def show(found: dict) -> None:
                 print(f"  {tool:14} {row['error']}")
                 continue
             ratio = f"{row['seconds'] / floor:6.2f}× the floor" if floor else ""
-            print(
-                f"  {tool:14} {row['seconds']:8.2f} s {ratio}  peak +{row['peak_mb']:.0f} MB, {row['matrices']} matrices"
-            )
+            bill = f"peak +{row['peak_mb']:.0f} MB, {row['matrices']} matrices"
+            print(f"  {tool:14} {row['seconds']:8.2f} s {ratio}  {bill}")
     for row in found["accuracy"]:
         print(f"  κ = {row['kappa']:.0e}: relative error {row['relative_error']:.1e} ({row['method']})")
     print(f"  cost grows as n^{found['sweep']['power']:.2f}; {found['sweep']['estimate_hours']} hours on one thread")

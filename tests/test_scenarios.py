@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import eigenscope as es
 from eigenscope.cli.demo import train
 from eigenscope.errors import InputError
 from eigenscope.monitor import Monitor
@@ -113,6 +114,53 @@ def test_edge_is_past_the_edge_and_the_loss_jumps(played):
     assert np.mean(run.values("stability_ratio") > 1) > 0.8
     assert rises(run.losses) > 10
     assert run.zigzag < -0.2
+
+
+def fitted(chosen, steps: int) -> list[float]:
+    """Train without a monitor; the losses."""
+    losses = []
+    for batch in chosen.batches(steps, seed=0):
+        loss = chosen.loss_fn(chosen.model, batch)
+        chosen.optimizer.zero_grad()
+        loss.backward()
+        if chosen.clip is not None:
+            torch.nn.utils.clip_grad_norm_(chosen.model.parameters(), chosen.clip)
+        chosen.optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+@pytest.mark.parametrize("name", ["exploding", "vanishing"])
+def test_deep_plain_networks_fail_because_of_their_flow(name):
+    """Before and after training the verdict is the name; the loss stays at that of guessing, ln 10, or above."""
+    chosen = scenario(name)
+    before = es.signal_flow(chosen.model, chosen.loss_fn, chosen.probe[:1], branches=False)
+    losses = fitted(chosen, 200)
+    after = es.signal_flow(chosen.model, chosen.loss_fn, chosen.probe[:1], branches=False)
+    assert {before.verdict, after.verdict} == {name}
+    assert before.layer_at_fault == after.layer_at_fault == "0"
+    assert (before.depth_factor > 1e3) if name == "exploding" else (before.depth_factor < 1e-10)
+    assert np.mean(losses[-40:]) > 0.95 * np.log(10)
+
+
+def test_what_is_advised_for_a_vanishing_network_mends_its_flow():
+    chosen = scenario("vanishing")
+    reading = es.signal_flow(chosen.model, chosen.loss_fn, chosen.probe[:1], try_remedies=True, tolerance=0.1)
+    assert reading.remedies[0].tried.verdict == "healthy"
+    assert reading.remedies[0].name in ("residual", "orthogonal_init")
+
+
+def test_the_healthy_scenario_is_healthy_in_its_flow_too():
+    chosen = scenario("healthy")
+    assert es.signal_flow(chosen.model, chosen.loss_fn, chosen.probe[:1]).verdict == "healthy"
+
+
+def test_at_the_saddle_no_gradient_passes_for_every_weight_is_zero():
+    chosen = scenario("saddle")
+    reading = es.signal_flow(chosen.model, chosen.loss_fn, chosen.probe)
+    assert (reading.verdict, reading.layers_at_fault) == ("vanishing", ("0", "2"))
+    assert "the Jacobian is 0" in reading.verdict_reason
+    assert reading.gradient_norm < 1e-6
 
 
 def test_edge_recommends_a_smaller_step(played):

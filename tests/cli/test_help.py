@@ -21,7 +21,7 @@ def examples(command: argparse.ArgumentParser) -> list[str]:
 
 
 def test_the_commands_are_those_of_the_design():
-    assert list(commands()) == ["demo", "dashboard", "measure"]
+    assert list(commands()) == ["demo", "dashboard", "measure", "flow", "lipschitz", "scan", "compare"]
 
 
 @pytest.mark.parametrize("name", commands())
@@ -55,7 +55,9 @@ def test_the_version_is_that_of_the_package(eigenscope):
     assert (ended.status, ended.out) == (0, "eigenscope 0.1.0\n")
 
 
-@pytest.mark.parametrize("arguments", [(), ("frobnicate",), ("measure",), ("demo", "--steps", "many"), ("dashboard",)])
+@pytest.mark.parametrize(
+    "arguments", [(), ("frobnicate",), ("measure",), ("demo", "--steps", "many"), ("dashboard",), ("flow",)]
+)
 def test_bad_usage_is_one_line_that_points_to_the_help(eigenscope, arguments):
     line = eigenscope(*arguments).complaint
     assert line.startswith("eigenscope")

@@ -47,7 +47,7 @@ def singular_spectrum(matrix: Float[Tensor, "m n"], *, exact: bool = True) -> Sp
     several values are 0 to rounding, for which the rank is all there is to know.
     """
     rows, columns = matrix.shape
-    scale = float(matrix.abs().max()) if matrix.numel() else 0.0
+    scale = largest_entry(matrix)
     if scale == 0.0:
         return Spectrum(np.zeros(min(rows, columns)), 0.0, "gram")
     values = np.linalg.eigvalsh(_gram(matrix, scale))[::-1]
@@ -61,6 +61,14 @@ def singular_spectrum(matrix: Float[Tensor, "m n"], *, exact: bool = True) -> Sp
         exact_values = np.linalg.svd(matrix.double().cpu().numpy(), compute_uv=False)
         return Spectrum(exact_values, 0.0, "svd")
     return Spectrum(sigma * scale, error * scale**2, "gram")
+
+
+def largest_entry(matrix: Tensor) -> float:
+    """The largest |w|, NaN where there is one: in a single pass."""
+    if not matrix.numel():
+        return 0.0
+    low, high = torch.aminmax(matrix)
+    return float(torch.maximum(-low, high))
 
 
 def _gram(matrix: Tensor, scale: float) -> NDArray[np.float64]:

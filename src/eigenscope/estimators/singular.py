@@ -20,7 +20,6 @@ from eigenscope.errors import MeasurementError
 from eigenscope.estimators.projected import eigh
 from eigenscope.operators import Operator
 
-
 _EXACT = 8  # a block of at most so many columns is taken to the end: it costs no more than to look
 
 

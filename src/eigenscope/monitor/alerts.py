@@ -205,6 +205,8 @@ class AlertBook:
         factor = reading.depth_factor if reading.depth_factor is not None else 1.0
         far = max(factor, 1 / max(factor, 1e-300)) if reading.verdict in ("exploding", "vanishing") else 1.0
         level = limits.level(far, before) if limits.enabled else "ok"
+        if level == "critical" and factor == 0.0:
+            level = "warning"  # a Jacobian of 0 is no matter of depth: most often a start at a saddle, which has its rule
         if level == "ok":
             return self.clear("signal_flow", reading.step)
         return self.raise_(_flow_alert(reading, level, far, limits.threshold(level)))

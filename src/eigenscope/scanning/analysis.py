@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from eigenscope.bounds.convolution import Convolution
 from eigenscope.bounds.convolution_norm import convolution_norm
-from eigenscope.estimators.gram import singular_spectrum
+from eigenscope.estimators.gram import largest_entry, singular_spectrum
 from eigenscope.scanning.layouts import Layout, View, views
 from eigenscope.scanning.result import MatrixRow
 from eigenscope.weights.reading import read_weights
@@ -53,10 +54,9 @@ def _rows(task: Task, tensor: Tensor, options: Options) -> Iterator[MatrixRow]:
 
 
 def _not_finite(tensor: Tensor) -> str | None:
-    finite = torch.isfinite(tensor)
-    if bool(finite.all()):
+    if math.isfinite(largest_entry(tensor)):
         return None
-    nan, count = int(torch.isnan(tensor).sum()), int((~finite).sum())
+    nan, count = int(torch.isnan(tensor).sum()), int((~torch.isfinite(tensor)).sum())
     return f"{nan:,} NaN and {count - nan:,} infinite entries of {tensor.numel():,}"
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from eigenscope.weights.reading import WeightReading
 
 Values = NDArray[np.float64]
+_FINE, _CURVE = 16, 41  # points of the noise's law: in a bin, along its curve
 _DEEPEST = 1e-16  # of the largest eigenvalue: what lies below is rounding, and not drawn
 
 
@@ -46,7 +47,8 @@ class Histogram:
 
     edges: Values  # one more than bins
     counts: NDArray[np.int64]
-    expected: Values  # of a random matrix with the noise's scale: Marchenko & Pastur 1967
+    expected: Values  # in each bin, of a random matrix with the noise's scale: Marchenko & Pastur 1967
+    law: tuple[Values, Values]  # the same as a curve: λ, and how many a bin about it would hold
     below: int  # eigenvalues that are zero or rounding: not in the bins
 
 
@@ -61,9 +63,24 @@ def gram_histogram(reading: WeightReading) -> Histogram | None:
     bins = min(max(round(math.sqrt(len(drawn)) * 2), 8), 60)
     edges = np.logspace(low - 0.02 * (high - low) - 1e-3, high + 0.02 * (high - low) + 1e-3, bins + 1)
     counts, _ = np.histogram(drawn, edges)
-    middle = np.sqrt(edges[1:] * edges[:-1])
-    law = marchenko_pastur(middle, reading.rows, reading.columns, reading.noise.scale)
-    return Histogram(edges, counts, law * np.diff(np.log(edges)) * middle, len(squares) - len(drawn))
+    width = math.log(edges[1] / edges[0])
+    fine = np.exp(math.log(edges[0]) + width / _FINE * (np.arange(bins * _FINE) + 0.5))
+    expected = (fine * _noise_density(fine, reading)).reshape(bins, _FINE).mean(1) * width
+    return Histogram(edges, counts, expected, _law(reading, float(edges[0]), width), len(squares) - len(drawn))
+
+
+def _law(reading: WeightReading, low: float, width: float) -> tuple[Values, Values]:
+    """Over its support, as far as that is drawn."""
+    short, long = sorted((reading.rows, reading.columns))
+    ends = [reading.noise.scale**2 * (math.sqrt(long) + sign * math.sqrt(short)) ** 2 for sign in (-1, 1)]
+    if ends[1] <= low:
+        return np.zeros(0), np.zeros(0)
+    where = np.geomspace(max(ends[0], low), ends[1], _CURVE)
+    return where, where * _noise_density(where, reading) * width
+
+
+def _noise_density(eigenvalues: Values, reading: WeightReading) -> Values:
+    return marchenko_pastur(eigenvalues, reading.rows, reading.columns, reading.noise.scale)
 
 
 def marchenko_pastur(eigenvalues: Values, rows: int, columns: int, scale: float) -> Values:
@@ -118,16 +135,24 @@ class Grid:
 
 def grid(rows: Sequence[Placed]) -> Grid:
     """Kinds in the order in which they are first met; where two matrices claim one place, their full names decide."""
-    claims = Counter((row.kind, row.layer) for row in rows)
+    claims = Counter(_place(row) for row in rows)
     shared = {kind for (kind, _), count in claims.items() if count > 1}
     places: dict[tuple[str, int | None], int] = {}
     for index, row in enumerate(rows):
-        kind = _in_full(row) if row.kind in shared else row.kind
-        places[(kind if (kind, row.layer) not in places else row.title, row.layer)] = index
+        kind, layer = _place(row)
+        kind = _in_full(row) if kind in shared else kind
+        places[(kind if (kind, layer) not in places else row.title, layer)] = index
     kinds = tuple(dict.fromkeys(kind for kind, _ in places))
     layers = sorted({layer for _, layer in places if layer is not None})
-    across: tuple[int | None, ...] = (*layers, *([None] if any(layer is None for _, layer in places) else []))
+    across: tuple[int | None, ...] = (*([None] if any(layer is None for _, layer in places) else []), *layers)
     return Grid(kinds, across, tuple(tuple(places.get((kind, layer)) for layer in across) for kind in kinds))
+
+
+def _place(row: Placed) -> tuple[str, int | None]:
+    """Kind and layer; a stack of matrices without a layer in its name is one over the layers."""
+    if row.layer is None and row.part.isdigit():
+        return row.name, int(row.part)
+    return row.kind, row.layer
 
 
 def _in_full(row: Placed) -> str:

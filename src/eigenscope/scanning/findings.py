@@ -22,6 +22,11 @@ _NUMBERS = (
 )  # fmt: skip
 
 
+def check_rule(rule: str) -> None:
+    """Complain, in one line, of a rule that can't be judged."""
+    _parsed(rule)
+
+
 def failing(scan: Scan, rule: str) -> Iterator[str]:
     """A line for each row that meets the rule, such as ``condition_number>1e6`` or ``spectrum_shape==noise``.
 

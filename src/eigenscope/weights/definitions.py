@@ -16,11 +16,11 @@ WEIGHT_DEFINITIONS: dict[str, Definition] = {
         "", "Roy & Vetterli 2007",
     ),
     "stable_rank": Definition(
-        "stable rank", "‖W‖_F²/σ₁²: never above the rank, and blind to small noise.", "", "Rudelson & Vershynin 2007"
+        "stable rank", "Σσ²/σ₁²: never above the rank, and blind to small noise.", "", "Rudelson & Vershynin 2007"
     ),
     "condition_number": Definition(
         "condition number κ",
-        "σ₁/σ_min: how unequally the matrix stretches its inputs. With ≥, rounding hides the smallest value: κ may be "
+        "σ₁ over the smallest σ: how unequally the matrix stretches its inputs. With ≥, rounding hides the smallest value: κ may be "
         "anything from there on.",
         "", "",
     ),
@@ -42,7 +42,7 @@ WEIGHT_DEFINITIONS: dict[str, Definition] = {
     ),
     "alpha": Definition(
         "tail exponent α",
-        "Eigenvalues λ = σ² above x_min fall as λ^−α. Means something only with a small distance of the fit, a long "
+        "Eigenvalues λ = σ² above x_min fall off in number as the power −α of λ. Means something only with a small distance of the fit, a long "
         "tail, and no lognormal that fits better.",
         "", "Clauset, Shalizi & Newman 2009",
     ),
@@ -64,7 +64,7 @@ WEIGHT_DEFINITIONS: dict[str, Definition] = {
     "operator_norm": Definition(
         "norm as a convolution", "The most by which the convolution grows an image of the size that was given.", "", ""
     ),
-    "relative_size": Definition("relative size", "‖ΔW‖_F/‖W‖_F: how far the weights moved.", "share", ""),
+    "relative_size": Definition("relative size", "The Frobenius norm of ΔW over that of W: how far the weights moved.", "share", ""),
     "overlap": Definition(
         "overlap",
         "Mean squared cosine between the ten leading directions of both, inputs and outputs: 1 where they span the "

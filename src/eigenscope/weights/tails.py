@@ -1,7 +1,7 @@
 """Whether a spectrum ends in a power law: fitted where it begins, with the distance of the fit and a rival.
 
 The eigenvalues of WWᵀ (λ = σ²) above x_min are fitted by p(λ) ∝ λ^−α (Clauset, Shalizi & Newman 2009): α by maximum
-likelihood for each possible x_min, x_min where the Kolmogorov–Smirnov distance is least. The same tail is fitted by a
+likelihood for a given x_min, x_min where the Kolmogorov–Smirnov distance is least. The same tail is fitted by a
 lognormal, and the two compared by Vuong's likelihood ratio. An exponent without all of these means nothing.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEAST = 20  # eigenvalues that a tail must hold to be fitted: fewer give an exponent anything
-_STARTS = 400  # places tried for x_min, evenly over the ranks
+_STARTS = 128  # places tried for x_min, evenly over the ranks; then every one about the best of them
 
 
 @dataclass(frozen=True)
@@ -45,25 +45,34 @@ def fit_power_law(singular_values: NDArray[np.float64]) -> PowerLaw | None:
     values = np.sort(singular_values[singular_values > 0]) ** 2
     if len(values) < _LEAST or values[0] == values[-1]:
         return None
-    starts = np.unique(np.linspace(0, len(values) - _LEAST, _STARTS).astype(int))
-    fits = [_fit(values[start:]) for start in starts]
-    best = int(np.argmin([distance for _, distance in fits]))
-    tail, (alpha, distance) = values[starts[best] :], fits[best]
+    start, alpha, distance = _best_start(np.log(values))
+    tail = values[start:]
     ratio, chance = _against_lognormal(tail, alpha)
     return PowerLaw(alpha, (alpha - 1) / math.sqrt(len(tail)), float(tail[0]), len(tail), distance, ratio, chance)
 
 
-def _fit(tail: NDArray[np.float64]) -> tuple[float, float]:
-    """α by maximum likelihood, and the distance of its distribution from the tail's."""
-    logs = np.log(tail / tail[0])
-    mean = float(np.mean(logs))
-    if mean <= 0:
-        return math.inf, 1.0
-    alpha = 1 + 1 / mean
-    expected = 1 - np.exp((1 - alpha) * logs)
-    count = len(tail)
-    steps = np.arange(count)
-    return alpha, float(max(np.max(np.abs(expected - steps / count)), np.max(np.abs(expected - (steps + 1) / count))))
+def _best_start(logs: NDArray[np.float64]) -> tuple[int, float, float]:
+    """Where the tail begins that a power law fits best, its α and its distance."""
+    last = len(logs) - _LEAST
+    sums = np.cumsum(logs[::-1])[::-1]  # of each tail
+    steps = np.arange(len(logs) + 1)
+
+    def fit(start: int) -> tuple[float, float]:
+        count = len(logs) - start
+        mean = sums[start] / count - logs[start]
+        if mean <= 0:
+            return 1.0, math.inf
+        expected = -np.expm1((logs[start] - logs[start:]) / mean)
+        above = expected - steps[:count] / count
+        return max(float(above.max()), 1 / count - float(above.min())), 1 + 1 / mean
+
+    coarse = np.unique(np.linspace(0, last, _STARTS).astype(int))
+    best = int(np.argmin([fit(start)[0] for start in coarse]))
+    low, high = coarse[max(best - 1, 0)], coarse[min(best + 1, len(coarse) - 1)]
+    near = range(int(low), int(high) + 1, max((int(high) - int(low)) // _STARTS, 1))
+    start = min((*near, int(coarse[best])), key=lambda start: fit(start)[0])
+    distance, alpha = fit(start)
+    return start, alpha, distance
 
 
 def _against_lognormal(tail: NDArray[np.float64], alpha: float) -> tuple[float, float]:

@@ -1,0 +1,198 @@
+"""A report that is one file: its styles, scripts and data stand in it, and its policy lets nothing else in.
+
+Every text is escaped where it enters; the policy names the hashes of the two elements that may style and act, so that
+even markup that slipped through could not run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from eigenscope.scanning.result import Skipped
+
+_STYLES = ("assets/report.css", "assets/detail.css")
+_SCRIPTS = ("assets/dom.js", "assets/chart.js", "assets/figures.js", "assets/map.js", "assets/main.js")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell shows, and by what it is sorted; `markup` is put in as it is."""
+
+    text: str
+    value: float | str | None = None
+    style: str = ""
+    markup: str = ""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A matrix in the table: its title, its word to filter by, and the cells beside it."""
+
+    title: str
+    word: str
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that a report says."""
+
+    title: str
+    sentence: str
+    facts: str
+    problems: Sequence[str]
+    notes: Sequence[str]
+    columns: Sequence[str]
+    rows: Sequence[TableRow]
+    skipped: Sequence[Skipped]
+    data: Mapping[str, object]  # what the scripts draw
+
+
+def rendered(page: Page) -> str:
+    """The whole file."""
+    style, script = _bundle()
+    policy = f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}"
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{_text(page.title)} · eigenscope</title>
+<style>{style}</style>
+</head>
+<body>
+<header>
+<span class="brand">eigenscope</span>
+<button type="button" id="theme" class="theme" data-scripted hidden>Light or dark</button>
+<h1>{_text(page.title)}</h1>
+<p>{_text(page.sentence)}</p>
+<p class="facts">{_text(page.facts)}</p>
+</header>
+<main>
+{_listed("problems", "Not finite", page.problems)}{_listed("notes", "Notes", page.notes)}{_map(page)}{_DETAIL}
+{_table(page)}{_ledger(page.skipped)}
+</main>
+<script type="application/json" id="data">{_embedded(page.data)}</script>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+@cache
+def _bundle() -> tuple[str, str]:
+    """The styles and the scripts; the colours are the dashboard's."""
+    tokens = files("eigenscope") / "dashboard" / "static" / "css" / "tokens.css"
+    here = files("eigenscope.reports")
+    styles = [tokens, *(here / name for name in _STYLES)]
+    scripts = [here / name for name in _SCRIPTS]
+    style, script = ("\n".join(file.read_text(encoding="utf-8") for file in kind) for kind in (styles, scripts))
+    return f"\n{style}", f"\n{{\n{script}}}\n"
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _embedded(data: object) -> str:
+    """JSON that can't end the element it stands in."""
+    return json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _text(text: str) -> str:
+    return html.escape(text)
+
+
+def _listed(kind: str, title: str, lines: Sequence[str]) -> str:
+    if not lines:
+        return ""
+    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
+    return f'<section class="{kind}" aria-label="{title}"><h2>{title}</h2><ul>{items}</ul></section>\n'
+
+
+def _map(page: Page) -> str:
+    if not page.rows:
+        return ""
+    quantities = page.data["quantities"]
+    assert isinstance(quantities, Sequence)
+    options = "".join(f'<option value="{i}">{_text(item["label"])}</option>' for i, item in enumerate(quantities))
+    return f"""<section aria-label="The model, layer by layer" data-scripted hidden>
+<div class="bar"><h2>The model: kinds of matrices, layer by layer</h2>
+<label>colour by <select id="quantity">{options}</select></label></div>
+<div class="scroll"><table class="map" id="map"></table></div>
+<p class="legend"><span id="low"></span><i></i><span id="high"></span><span class="readout" id="readout"></span></p>
+</section>
+"""
+
+
+_DETAIL = """<section class="detail" id="detail" aria-label="One matrix" data-scripted hidden>
+<div class="bar"><h2 id="title"></h2><a id="before" href="#">← before</a><a id="after" href="#">next →</a></div>
+<p class="dim" id="about"></p>
+<p class="sentence" id="sentence" aria-live="polite"></p>
+<div class="figures" id="figures"></div>
+<dl class="numbers" id="numbers"></dl>
+</section>"""
+
+
+def _table(page: Page) -> str:
+    """All matrices; a table without scripts, too."""
+    if not page.rows:
+        return ""
+    heads = "".join(_head(name, page.rows[0].cells[i]) for i, name in enumerate(page.columns))
+    rows = "".join(_row(index, row) for index, row in enumerate(page.rows))
+    words = dict.fromkeys(row.word for row in page.rows if row.word)
+    options = "".join(f'<option value="{_text(word)}">{_text(word)}</option>' for word in words)
+    return f"""<section aria-label="All matrices">
+<div class="bar"><h2>All matrices</h2><span data-scripted hidden><output class="dim" id="shown"></output></span>
+<label data-scripted hidden>name <input id="filter" type="search" placeholder="*attn*" autocomplete="off"></label>
+<label data-scripted hidden>spectrum <select id="word"><option value="">any</option>{options}</select></label></div>
+<div class="scroll tall" tabindex="0" role="region" aria-label="Table of all matrices"><table class="data" id="rows">
+<thead><tr><th class="text" scope="col" data-first="ascending"><button type="button">matrix</button></th>{heads}</tr>
+</thead><tbody>{rows}</tbody></table></div>
+</section>
+"""
+
+
+def _head(name: str, sample: Cell) -> str:
+    words = ' class="text" data-first="ascending"' if sample.style else ""
+    return f'<th scope="col"{words}><button type="button">{_text(name)}</button></th>'
+
+
+def _row(index: int, row: TableRow) -> str:
+    cells = "".join(_cell(cell) for cell in row.cells)
+    title = _text(row.title)
+    head = f'<th scope="row" data-v="{title}"><a href="#m{index}">{title}</a></th>'
+    return f'<tr data-row="{index}" data-word="{_text(row.word)}">{head}{cells}</tr>\n'
+
+
+def _cell(cell: Cell) -> str:
+    value = "" if cell.value is None else f' data-v="{_text(str(cell.value))}"'
+    style = f' class="{_text(cell.style)}"' if cell.style else ""
+    return f"<td{style}{value}>{cell.markup or _text(cell.text)}</td>"
+
+
+def _ledger(skipped: Sequence[Skipped]) -> str:
+    if not skipped:
+        return ""
+    parts = []
+    for reason, count in Counter(item.reason for item in skipped).most_common():
+        rows = "".join(
+            f'<tr><th scope="row">{_text(item.name)}</th><td>{"×".join(map(str, item.shape))}</td>'
+            f"<td>{_text(item.dtype)}</td></tr>"
+            for item in skipped
+            if item.reason == reason
+        )
+        head = '<thead><tr><th class="text" scope="col">tensor</th><th scope="col">shape</th><th scope="col">type</th></tr></thead>'
+        table = f'<div class="scroll"><table class="data">{head}<tbody>{rows}</tbody></table></div>'
+        parts.append(f"<details><summary>{count:,} × {_text(reason)}</summary>{table}</details>")
+    return f'<section aria-label="Not analysed"><h2>Not analysed: {len(skipped):,}</h2>{"".join(parts)}</section>'
