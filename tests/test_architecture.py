@@ -130,7 +130,8 @@ def test_the_public_names_are_sorted_documented_and_there():
 def test_the_public_names_are_these():
     assert set(es.__all__) == {
         *("EigenscopeError", "InputError", "MeasurementError", "RunFileError"),
-        *("Monitor", "Run", "Series", "Settings", "curvature", "lipschitz", "load_run", "sharpness"),
+        *("Monitor", "Run", "Series", "Settings", "compare", "curvature", "lipschitz", "load_run", "scan", "sharpness"),
+        "signal_flow",
     }
 
 

@@ -7,6 +7,8 @@ from eigenscope.leading import sharpness
 from eigenscope.look import curvature
 from eigenscope.monitor import Monitor
 from eigenscope.runs import Run, Series, load_run
+from eigenscope.scanning.compare import compare
+from eigenscope.scanning.scan import scan
 from eigenscope.settings import Settings
 
 __all__ = [
@@ -18,9 +20,11 @@ __all__ = [
     "RunFileError",
     "Series",
     "Settings",
+    "compare",
     "curvature",
     "lipschitz",
     "load_run",
+    "scan",
     "sharpness",
     "signal_flow",
 ]

@@ -130,7 +130,8 @@ def test_what_can_be_an_id(text: str, answer: bool):
 def in_a_process(source: str, cache: Path, **settings: str) -> str:
     """What opening says, with a cache of its own: huggingface_hub reads its settings when it is imported."""
     script = (
-        "import sys; from eigenscope.checkpoints import open_checkpoint; from eigenscope.errors import CheckpointError\n"
+        "import sys; from eigenscope.checkpoints import open_checkpoint\n"
+        "from eigenscope.errors import CheckpointError\n"
         "try: c = open_checkpoint(sys.argv[1]); print(c.name, len(c.entries), c.config.get('model_type'))\n"
         "except CheckpointError as error: print(error)"
     )

@@ -15,8 +15,8 @@ from eigenscope.reports.lipschitz import print_lipschitz
 from eigenscope.reports.terminal import console, progress_bar
 
 EPILOG = """examples:
-  eigenscope lipschitz train.py:setup              bounds, layers, radii of the probe
-  eigenscope lipschitz train.py:setup --no-attack  without the search for flips
+  eigenscope lipschitz train.py:setup              bounds, layers, radii
+  eigenscope lipschitz train.py:setup --no-attack  without flips
   eigenscope lipschitz train.py:setup --json       for machines
 
 NAME is a function without arguments that returns (model, loss_fn, batches), as
