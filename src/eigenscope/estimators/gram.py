@@ -24,20 +24,19 @@ _WEAK = 1e-4  # relative error of the smallest singular value above which the SV
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Singular values, descending, each to `error` (absolute, in σ₁'s units for the k-th: `error_of`)."""
+    """Singular values, descending, and how far each may be off by the arithmetic alone."""
 
     singular_values: NDArray[np.float64]
-    gram_error: float  # bound on the error of σ², 0 where an SVD was taken
+    relative_error: float  # of σ², over σ₁²; of σ, over σ₁, where an SVD was taken
     method: str  # "gram" or "svd"
 
     def error_of(self, index: int) -> float:
-        """How far the `index`-th singular value may be off, by the arithmetic alone."""
-        sigma = float(self.singular_values[index])
-        if self.method == "svd":
-            return len(self.singular_values) * _UNIT * float(self.singular_values[0])
-        return (
-            min(self.gram_error / (2 * sigma), math.sqrt(self.gram_error)) if sigma > 0 else math.sqrt(self.gram_error)
-        )
+        """Of the `index`-th singular value, in its own unit."""
+        top = float(self.singular_values[0]) if len(self.singular_values) else 0.0
+        if self.method == "svd" or top == 0.0:
+            return self.relative_error * top
+        share, root = float(self.singular_values[index]) / top, math.sqrt(self.relative_error)
+        return top * (min(self.relative_error / (2 * share), root) if share > root else root)
 
 
 def singular_spectrum(matrix: Float[Tensor, "m n"], *, exact: bool = True) -> Spectrum:
@@ -53,14 +52,13 @@ def singular_spectrum(matrix: Float[Tensor, "m n"], *, exact: bool = True) -> Sp
     values = np.linalg.eigvalsh(_gram(matrix, scale))[::-1]
     # Higham 2002, (3.13): |fl(WWᵀ) − WWᵀ| ≤ γ_n |W||Wᵀ|, of norm at most √k·‖W‖²·γ; and the eigenvalue solver's own.
     short, long = min(rows, columns), max(rows, columns)
-    error = _UNIT * (math.sqrt(long) + 2 * math.sqrt(short)) * max(float(values[0]), 0.0)
-    sigma = np.sqrt(np.maximum(values, 0.0))
-    weak = error > 2 * _WEAK * float(sigma[-1]) ** 2
+    relative = _UNIT * (math.sqrt(long) + 2 * math.sqrt(short))
+    error = relative * float(values[0])
     null = int(np.sum(values <= error))
-    if exact and weak and null < max(3, short // 50):
-        exact_values = np.linalg.svd(matrix.double().cpu().numpy(), compute_uv=False)
-        return Spectrum(exact_values, 0.0, "svd")
-    return Spectrum(sigma * scale, error * scale**2, "gram")
+    if exact and error > 2 * _WEAK * float(values[-1]) and null < max(3, short // 50):
+        sigma = np.linalg.svd(matrix.double().div_(scale).cpu().numpy(), compute_uv=False)
+        return Spectrum(sigma * scale, _UNIT * short, "svd")
+    return Spectrum(np.sqrt(np.maximum(values, 0.0)) * scale, relative, "gram")
 
 
 def largest_entry(matrix: Tensor) -> float:
@@ -80,7 +78,7 @@ def _gram(matrix: Tensor, scale: float) -> NDArray[np.float64]:
     short = min(matrix.shape)
     total: Any = 0.0
     for part in torch.split(matrix, max(_BLOCK // short, 1), dim=0 if tall else 1):
-        wide = part.double().div_(scale)
+        wide = part.to(torch.float64, copy=True).div_(scale)  # the caller's stays as it is
         if wide.device.type != "cpu":
             total = total + (wide.T @ wide if tall else wide @ wide.T)
         else:

@@ -20,8 +20,8 @@ WEIGHT_DEFINITIONS: dict[str, Definition] = {
     ),
     "condition_number": Definition(
         "condition number κ",
-        "σ₁ over the smallest σ: how unequally the matrix stretches its inputs. With ≥, rounding hides the smallest value: κ may be "
-        "anything from there on.",
+        "σ₁ over the smallest σ: how unequally the matrix stretches its inputs. With ≥, rounding hides the smallest "
+        "value: κ may be anything from there on.",
         "", "",
     ),
     "spectral_norm": Definition(
@@ -37,13 +37,14 @@ WEIGHT_DEFINITIONS: dict[str, Definition] = {
     "rank_at_99": Definition("rank at 99 %", "The least rank that holds 99 % of Σσ².", "", _ECKART),
     "rank": Definition("rank", "Singular values that stand above the rounding floor.", "", ""),
     "rounding_floor": Definition(
-        "rounding floor", "What rounding to the stored type alone adds to a singular value: below it nothing is weight.",
+        "rounding floor",
+        "What rounding to the stored type alone adds to a singular value: below it nothing is weight.",
         "as σ", "",
     ),
     "alpha": Definition(
         "tail exponent α",
-        "Eigenvalues λ = σ² above x_min fall off in number as the power −α of λ. Means something only with a small distance of the fit, a long "
-        "tail, and no lognormal that fits better.",
+        "Eigenvalues λ = σ² above x_min fall off in number as the power −α of λ. Means something only with a small "
+        "distance of the fit, a long tail, and no lognormal that fits better.",
         "", "Clauset, Shalizi & Newman 2009",
     ),
     "noise_edge": Definition(
@@ -64,7 +65,9 @@ WEIGHT_DEFINITIONS: dict[str, Definition] = {
     "operator_norm": Definition(
         "norm as a convolution", "The most by which the convolution grows an image of the size that was given.", "", ""
     ),
-    "relative_size": Definition("relative size", "The Frobenius norm of ΔW over that of W: how far the weights moved.", "share", ""),
+    "relative_size": Definition(
+        "relative size", "The Frobenius norm of ΔW over that of W: how far the weights moved.", "share", ""
+    ),
     "overlap": Definition(
         "overlap",
         "Mean squared cosine between the ten leading directions of both, inputs and outputs: 1 where they span the "

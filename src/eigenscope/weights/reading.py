@@ -126,7 +126,7 @@ def described(sigma: NDArray[np.float64], rank: int, noise: NoiseFit, alpha: Pow
         words = [f"{rank_at(sigma, 0.99):,} of {count:,} directions hold 99 %", held]
         return "low_rank", _joined([*words]) + ": truncation compresses it well"
     spikes = f"{noise.spikes:,} {'value stands' if noise.spikes == 1 else 'values stand'} above the noise"
-    if alpha is not None and alpha.preferred == "power_law" and alpha.distance < 0.1 and alpha.tail_count > count / 10:
+    if alpha is not None and alpha.preferred == "power_law" and alpha.distance < 0.1 and alpha.tail_count > count / 4:
         return "power_law", _joined([f"{spread}; the tail falls as λ^−{alpha.alpha:.2g}", spikes, held])
     closing = ": not compressible by truncation alone" if variance_at(sigma, max(count // 4, 1)) < 0.9 else ""
     return "flat", _joined([f"{spread}; no elbow", held]) + closing

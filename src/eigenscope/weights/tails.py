@@ -14,7 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEAST = 20  # eigenvalues that a tail must hold to be fitted: fewer give an exponent anything
-_STARTS = 128  # places tried for x_min, evenly over the ranks; then every one about the best of them
+_STARTS = 64  # places tried for x_min, evenly over the ranks; then every one about the best of them
+
+
+_SIMPSON = np.resize([2.0, 4.0], 1001)  # a rectangle rule is off by as much as the two laws differ
+_SIMPSON[[0, -1]] = 1.0
 
 
 @dataclass(frozen=True)
@@ -26,15 +30,16 @@ class PowerLaw:
     x_min: float
     tail_count: int
     distance: float  # Kolmogorov–Smirnov, of the tail from the fit
-    lognormal_ratio: float  # Vuong's statistic: above 0 the power law fits better, below 0 a lognormal does
+    lognormal_ratio: float  # Vuong's statistic: below 0 a lognormal fits better
     lognormal_p: float  # two-sided: how often chance alone tells them apart so clearly
 
     @property
     def preferred(self) -> str:
-        """`power_law`, `lognormal`, or `undecided` where the ratio is within chance (p > 0.1)."""
-        if self.lognormal_p > 0.1:
-            return "undecided"
-        return "power_law" if self.lognormal_ratio > 0 else "lognormal"
+        """`lognormal` where that is clearly better (p ≤ 0.1), else `power_law`, the simpler of the two.
+
+        A lognormal has the power law as a limit: it can be better, never clearly worse.
+        """
+        return "lognormal" if self.lognormal_ratio < 0 and self.lognormal_p <= 0.1 else "power_law"
 
     def to_dict(self) -> dict[str, object]:
         return {**vars(self), "preferred": self.preferred}
@@ -47,7 +52,7 @@ def fit_power_law(singular_values: NDArray[np.float64]) -> PowerLaw | None:
         return None
     start, alpha, distance = _best_start(np.log(values))
     tail = values[start:]
-    ratio, chance = _against_lognormal(tail, alpha)
+    ratio, chance = against_lognormal(tail, alpha)
     return PowerLaw(alpha, (alpha - 1) / math.sqrt(len(tail)), float(tail[0]), len(tail), distance, ratio, chance)
 
 
@@ -72,10 +77,10 @@ def _best_start(logs: NDArray[np.float64]) -> tuple[int, float, float]:
     near = range(int(low), int(high) + 1, max((int(high) - int(low)) // _STARTS, 1))
     start = min((*near, int(coarse[best])), key=lambda start: fit(start)[0])
     distance, alpha = fit(start)
-    return start, alpha, distance
+    return start, float(alpha), distance
 
 
-def _against_lognormal(tail: NDArray[np.float64], alpha: float) -> tuple[float, float]:
+def against_lognormal(tail: NDArray[np.float64], alpha: float) -> tuple[float, float]:
     """Vuong's normalized log likelihood ratio of the power law over a lognormal that is cut off below x_min."""
     logs = np.log(tail / tail[0])
     power = math.log(alpha - 1) - alpha * logs
@@ -126,9 +131,9 @@ def _likelihood(
     """Mean log likelihood, its gradient, and minus its Hessian."""
     exponents = natural @ powers[:2]
     top = float(exponents.max())
-    mass = np.exp(exponents - top)
+    mass = np.exp(exponents - top) * _SIMPSON
     total = float(mass.sum())
     first, second, third, fourth = (powers @ mass / total).tolist()
-    normalizer = top + math.log(total * float(powers[0, 1]))
+    normalizer = top + math.log(total * float(powers[0, 1]) / 3)
     covariance = np.array([[second - first**2, third - first * second], [third - first * second, fourth - second**2]])
     return float(natural @ moments) - normalizer, moments - np.array([first, second]), covariance
