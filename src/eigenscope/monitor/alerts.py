@@ -206,7 +206,7 @@ class AlertBook:
         far = max(factor, 1 / max(factor, 1e-300)) if reading.verdict in ("exploding", "vanishing") else 1.0
         level = limits.level(far, before) if limits.enabled else "ok"
         if level == "critical" and factor == 0.0:
-            level = "warning"  # a Jacobian of 0 is no matter of depth: most often a start at a saddle, which has its rule
+            level = "warning"  # no matter of depth, but most often a start at a saddle, which has its rule
         if level == "ok":
             return self.clear("signal_flow", reading.step)
         return self.raise_(_flow_alert(reading, level, far, limits.threshold(level)))

@@ -18,7 +18,7 @@ _COLUMNS = (
 _OWN = ("relative_size", "overlap", "intruders")
 _NUMBERS = (
     "rank", "rank_at_90", "rank_at_95", "rank_at_99", "effective_rank", "stable_rank", "spectral_norm",
-    "frobenius_norm", "rounding_floor", "noise_edge", "spikes",
+    "frobenius_norm", "rounding_floor",
 )  # fmt: skip
 _QUANTITIES: Mapping[str, tuple[Callable[[Change], float], bool, bool]] = {  # value, log, share
     "relative size of ΔW": (lambda change: change.relative_size, True, True),
@@ -40,6 +40,7 @@ def write_comparison_html(file: TextIO, found: Comparison) -> None:
         columns=_COLUMNS,
         rows=[_row(change) for change in found.changes],
         skipped=found.skipped,
+        left_out="Not compared",
         data={
             "matrix": "ΔW",
             "quantities": [{"label": k, "log": log, "share": share} for k, (_, log, share) in _QUANTITIES.items()],
@@ -54,7 +55,8 @@ def write_comparison_html(file: TextIO, found: Comparison) -> None:
 
 def _row(change: Change) -> TableRow:
     delta = change.difference
-    word, ranks = delta.spectrum_shape.replace("_", " "), (delta.rank, delta.rank_at_90, delta.rank_at_95, delta.rank_at_99)
+    word = delta.spectrum_shape.replace("_", " ")
+    ranks = (delta.rank, delta.rank_at_90, delta.rank_at_95, delta.rank_at_99)
     cells = [
         Cell(f"{delta.rows}×{delta.columns}", delta.rows * delta.columns),
         Cell("", delta.noise.edge, "text", sparkline_svg(delta)),

@@ -74,7 +74,7 @@ def _table(changes: Sequence[Change], width: int, nested: bool) -> Table:
         Column("90/95/99 %", ranks),
         Column("overlap", [f"{change.overlap:.2f}" for change in changes]),
         Column("intruders", [_intruders(change) for change in changes], spare=2),
-        Column("ΔW's σ, log", [Text(spark(d.singular_values), "cyan") for d in deltas], right=False),
+        Column("ΔW's σ, log", [Text(spark(d.singular_values[: max(d.rank, 1)]), "cyan") for d in deltas], right=False),
     ]
     return fitted("matrix", names, columns, width)
 
@@ -86,13 +86,14 @@ def _intruders(change: Change) -> Text:
 def compared(found: Comparison) -> str:
     """What fine-tuning did, in a few sentences."""
     changes = whole_changes(found.changes)
-    same = f"{counted(len(found.unchanged), 'tensor')} {'is' if len(found.unchanged) == 1 else 'are'} bit for bit the same"
+    kept = len(found.unchanged)
+    same = f"{matrices(kept)} {'is' if kept == 1 else 'are'} bit for bit the same"
     if not changes:
         return f"Nothing changed: {same}."
     largest = max(changes, key=lambda change: change.relative_size)
     where = f" ({row_of(largest).title})" if len(changes) > 1 else ""
     said = [
-        f"{matrices(len(changes))} changed{f', {same}' if found.unchanged else ''}",
+        f"{matrices(len(changes))} changed{f', {same}' if kept else ''}",
         f"{_ranks(changes)}; the largest change is {percent(largest.relative_size)} of its matrix{where}",
         _turned(changes),
     ]
@@ -111,8 +112,8 @@ def _ranks(changes: Sequence[Change]) -> str:
     common = Counter(delta.rank for delta in low).most_common(1)
     if common and 2 * common[0][1] >= len(changes):
         rank, count = common[0]
-        everywhere = f"all {count:,} of them" if count == len(changes) else matrices(count)
-        return f"ΔW has rank exactly {rank:,}" + (f" in {everywhere}" if len(changes) > 1 else "")
+        where = {1: "", 2: " in both"}.get(len(changes), f" in all {count:,}")
+        return f"ΔW has rank exactly {rank:,}{where if count == len(changes) else f' in {matrices(count)}'}"
     shares = [change.difference.rank_at_90 / len(change.difference.singular_values) for change in changes]
     return f"ΔW is of full rank: half of them need {np.median(shares):.0%} of their directions or more for 90 %"
 

@@ -54,6 +54,7 @@ class Page:
     rows: Sequence[TableRow]
     skipped: Sequence[Skipped]
     data: Mapping[str, object]  # what the scripts draw
+    left_out: str = "Not analysed"
 
 
 def rendered(page: Page) -> str:
@@ -80,7 +81,7 @@ def rendered(page: Page) -> str:
 </header>
 <main>
 {_listed("problems", "Not finite", page.problems)}{_listed("notes", "Notes", page.notes)}{_map(page)}{_DETAIL}
-{_table(page)}{_ledger(page.skipped)}
+{_table(page)}{_ledger(page.left_out, page.skipped)}
 </main>
 <script type="application/json" id="data">{_embedded(page.data)}</script>
 <script>{script}</script>
@@ -181,18 +182,21 @@ def _cell(cell: Cell) -> str:
     return f"<td{style}{value}>{cell.markup or _text(cell.text)}</td>"
 
 
-def _ledger(skipped: Sequence[Skipped]) -> str:
+def _ledger(title: str, skipped: Sequence[Skipped]) -> str:
     if not skipped:
         return ""
-    parts = []
-    for reason, count in Counter(item.reason for item in skipped).most_common():
-        rows = "".join(
-            f'<tr><th scope="row">{_text(item.name)}</th><td>{"×".join(map(str, item.shape))}</td>'
-            f"<td>{_text(item.dtype)}</td></tr>"
-            for item in skipped
-            if item.reason == reason
-        )
-        head = '<thead><tr><th class="text" scope="col">tensor</th><th scope="col">shape</th><th scope="col">type</th></tr></thead>'
-        table = f'<div class="scroll"><table class="data">{head}<tbody>{rows}</tbody></table></div>'
-        parts.append(f"<details><summary>{count:,} × {_text(reason)}</summary>{table}</details>")
-    return f'<section aria-label="Not analysed"><h2>Not analysed: {len(skipped):,}</h2>{"".join(parts)}</section>'
+    reasons = Counter(item.reason for item in skipped).most_common()
+    parts = [_reason(reason, [item for item in skipped if item.reason == reason]) for reason, _ in reasons]
+    return f'<section aria-label="{title}"><h2>{title}: {len(skipped):,}</h2>{"".join(parts)}</section>'
+
+
+def _reason(reason: str, skipped: Sequence[Skipped]) -> str:
+    heads = "".join(f'<th class="text" scope="col">{name}</th>' for name in ("tensor", "shape", "type"))
+    rows = "".join(
+        f'<tr><th scope="row">{_text(item.name)}</th><td class="text">{"×".join(map(str, item.shape))}</td>'
+        f'<td class="text">{_text(item.dtype)}</td></tr>\n'
+        for item in skipped
+    )
+    table = f'<table class="data"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+    title = f"{len(skipped):,} × {_text(reason)}"
+    return f'<details><summary>{title}</summary><div class="scroll">{table}</div></details>'

@@ -64,7 +64,7 @@ def definitions(names: Sequence[str]) -> list[tuple[str, str]]:
 
 def sparkline_svg(reading: WeightReading) -> str:
     """The spectrum on a log axis, as small as a word."""
-    sigma = reading.singular_values
+    sigma = reading.singular_values[: max(reading.rank, 1)]
     if not len(sigma) or sigma[0] == 0:
         return ""
     sigma = sigma[np.linspace(0, len(sigma) - 1, min(_SPARK, len(sigma))).round().astype(int)]

@@ -72,9 +72,7 @@ def _key(reading: WeightReading | None, sort: str) -> float:
 
 def _table(rows: Sequence[MatrixRow], width: int, nested: bool) -> Table:
     cells = zip(*[_cells(row.reading) for row in rows], strict=True)
-    columns = [
-        Column(title, cell, right, spare) for (title, right, spare), cell in zip(_COLUMNS, cells, strict=True)
-    ]
+    columns = [Column(title, cell, right, spare) for (title, right, spare), cell in zip(_COLUMNS, cells, strict=True)]
     whole = {row.name for row in rows if nested and not row.part}
     return fitted("matrix", [name(row, row.name in whole) for row in rows], columns, width)
 

@@ -183,4 +183,4 @@ def _vectors(matrix: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """‖AᵀB‖_F²/k of two orthonormal sets of k vectors."""
-    return float(np.sum((a.T @ b) ** 2)) / a.shape[1]
+    return float(np.sum((a.T @ b) ** 2) / a.shape[1])

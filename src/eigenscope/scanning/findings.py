@@ -5,16 +5,15 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
 from eigenscope.scanning.result import MatrixRow, Scan
 
 _RULE = re.compile(r"^\s*([a-z_0-9]+)\s*(>=|<=|==|!=|>|<)\s*(\S+)\s*$")
-_COMPARE: dict[str, Callable[[object, object], bool]] = {
-    ">": lambda a, b: operator.gt(a, b), "<": lambda a, b: operator.lt(a, b),
-    ">=": lambda a, b: operator.ge(a, b), "<=": lambda a, b: operator.le(a, b),
-    "==": operator.eq, "!=": operator.ne,
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    ">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
 _NUMBERS = (
     "effective_rank", "entropy_rank", "stable_rank", "condition_number", "spectral_norm", "frobenius_norm",
@@ -42,7 +41,7 @@ def failing(scan: Scan, rule: str) -> Iterator[str]:
             yield f"{row.title}: {name} = {shown}, meets {rule.strip()!r}"
 
 
-def _parsed(rule: str) -> tuple[str, Callable[[object, object], bool], object]:
+def _parsed(rule: str) -> tuple[str, Callable[[Any, Any], bool], object]:
     found = _RULE.match(rule)
     if found is None:
         raise InputError(

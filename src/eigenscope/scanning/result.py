@@ -6,10 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eigenscope.scanning.picture import notebook_table, plotted
 from eigenscope.weights.reading import WeightReading
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 
@@ -111,6 +116,18 @@ class Scan:
 
     def __iter__(self) -> Iterator[MatrixRow]:
         return iter(self.matrices)
+
+    def plot(self, kind: str = "map", matrix: str | None = None, *, quantity: str = "effective_rank_share") -> Figure:
+        """Draw with matplotlib (``pip install 'eigenscope[plot]'``) and return the figure.
+
+        `kind`: "map", kinds of matrices by layers, coloured by `quantity` (one of `curves.QUANTITIES`); "spectra", all
+        in one plot; "matrix", the three plots of the one whose title is `matrix`, as also where that is given alone.
+        """
+        return plotted(self.matrices, self.source, kind, matrix, quantity)
+
+    def _repr_html_(self) -> str:
+        left = f"{len(self.skipped):,} tensors not analysed: .skipped says why"
+        return notebook_table(self.matrices, f"{self.source} ({self.format}); {left}")
 
     def to_dict(self) -> dict[str, object]:
         """The scan as JSON: `matrices`, `skipped`, `summary`, `notes`."""

@@ -61,5 +61,6 @@ function power(exponent) {
 
 /** @param {number} share */
 function percent(share) {
+  if (share > 0 && share < 0.01) return `${written(Number((100 * share).toPrecision(2)))} %`;
   return `${(100 * share).toFixed(share < 0.1 || share > 0.99 ? 1 : 0)} %`;
 }

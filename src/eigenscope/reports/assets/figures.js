@@ -43,15 +43,17 @@ function nearest(places, count, share) {
 function spectrumFigure(curves, places) {
   const top = curves.sigma[0] ?? 1;
   const least = Math.min(...curves.sigma.filter((sigma) => sigma > top * 1e-17));
-  const low = curves.floor > least / 1e3 && curves.floor > 0 ? Math.min(least, curves.floor) / 1.5 : least / 1.2;
+  const near = curves.floor > 0 && curves.floor > least / 1e3; // what lies far below the floor is only rounding
+  const low = near ? Math.max(Math.min(least, curves.floor) / 1.5, curves.floor / 30) : least / 1.2;
   const high = Math.max(top, curves.edge) * 1.3;
   const across = { low: 1, high: Math.max(curves.count, 2), title: "k", format: written };
   const up = { low, high, log: true, title: "σ", format: written };
   const floor = curves.floor >= low ? "" : ` Rounding floor ${written(curves.floor)}, below the axis.`;
-  const caption = `${written(top)} down to ${written(curves.sigma.at(-1) ?? 0)}; ${curves.spikes} above the noise edge ${written(curves.edge)}.${floor}`;
+  const noise = curves.edge > curves.floor ? `; ${curves.spikes} above the noise edge ${written(curves.edge)}` : "";
+  const caption = `${written(top)} down to ${written(curves.sigma.at(-1) ?? 0)}${noise}.${floor}`;
   const picture = chart(`Singular values in descending order on a log axis. ${caption}`, across, up, (plot) => {
     if (curves.floor >= low) marked(plot, "floor", "rounding floor", { y: curves.floor });
-    if (curves.edge > 0) marked(plot, "edge", "noise edge", { y: curves.edge });
+    if (curves.edge > low) marked(plot, "edge", "noise edge", { y: curves.edge });
     plot.svg.append(drawn("path", { class: "line", d: path(plot, places, curves.sigma) }));
     if (curves.count <= 32)
       for (const [i, place] of places.entries())
@@ -103,7 +105,8 @@ function gramFigure(curves, bins) {
   const edge = (/** @type {number} */ i) => bins.low * Math.exp(step * i);
   const across = { low: bins.low, high: bins.high, log: true, title: "λ", format: written };
   const tallest = Math.max(...bins.counts, ...bins.law[1]);
-  const up = { low: 0, high: tallest * 1.08, title: "count", format: written };
+  const ticks = linearTicks(0, tallest * 1.08).filter(Number.isInteger);
+  const up = { low: 0, high: tallest * 1.08, title: "count", ticks, format: written };
   const zero = bins.below ? ` ${bins.below} more are zero to rounding.` : "";
   const caption = `Bars: eigenvalues λ = σ². Blue: a random matrix of the same size (Marchenko–Pastur), with its edge.${zero}`;
   const picture = chart(`Histogram of the eigenvalues on a log axis. ${caption}`, across, up, (plot) => {

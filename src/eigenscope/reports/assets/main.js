@@ -35,7 +35,7 @@ function drawDetail() {
   step("before", current - 1);
   step("after", current + 1);
   const figures = [];
-  if (row.curves) {
+  if (row.curves && (row.curves.sigma[0] ?? 0) > 0) {
     const places = report.places[row.curves.count] ?? [];
     figures.push(spectrumFigure(row.curves, places), varianceFigure(row.curves, places));
     if (row.curves.bins) figures.push(gramFigure(row.curves, row.curves.bins));

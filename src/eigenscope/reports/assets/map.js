@@ -34,7 +34,7 @@ function drawMap() {
   const { low, high, of } = heat(chosen);
   const every = Math.max(1, Math.ceil(layers.length / 32));
   byId("map").classList.toggle("few", layers.length <= FEW);
-  const heads = layers.map((layer, i) =>
+  const heads = layers.map((layer) =>
     element("th", { scope: "col" }, layer === null ? "–" : layer % every ? "" : `${layer}`));
   const body = kinds.map((kind, down) => {
     const places = (cells[down] ?? []).map((index) => element("td", {}, ...(index === null ? [] : [cell(index, chosen, of)])));
@@ -46,7 +46,9 @@ function drawMap() {
   );
   const share = report.quantities[chosen]?.share;
   const ends = Number.isFinite(low) ? [low, high] : [];
-  [byId("low").textContent, byId("high").textContent] = ends.map(share ? percent : written);
+  const [first = "", last = ""] = ends.map(share ? percent : written);
+  byId("low").textContent = first;
+  byId("high").textContent = last;
 }
 
 /**
