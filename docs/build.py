@@ -48,10 +48,14 @@ def rules() -> str:
     rows = ["| rule | watches | warning from | critical from | action |", "|---|---|---|---|---|"]
     for name, limits in DEFAULTS.items():
         rule = RULES.get(name)
-        watches = f"`{rule.metric}`" if rule else f"the training loss{' over its lowest' * (name == 'loss_rise')}"
+        others = {
+            "signal_flow": ("how far the gradient's norm gets over the depth", "by the remedy, as RE-INITIALIZE"),
+            "loss_rise": ("the training loss over its lowest", "LOWER THE STEP SIZE, then STOP & GO BACK"),
+            "diverged": ("the training loss", "STOP & GO BACK"),
+        }
+        watches, action = (f"`{rule.metric}`", rule.action) if rule else others[name]
         graded = limits.warning != limits.critical
         levels = (f"{limits.warning:,g}", f"{limits.critical:,g}") if graded else ("", "at once")
-        action = rule.action if rule else f"{'LOWER THE STEP SIZE, then ' * (name == 'loss_rise')}STOP & GO BACK"
         rows.append(f"| `{name}` | {watches} | {' | '.join(levels)} | {action} |")
     return "\n".join(rows)
 

@@ -123,6 +123,57 @@ def test_its_threshold_can_be_set() -> None:
     assert book.judge_flow(_flow_of("vanishing")) is None
 
 
+def test_a_network_that_kills_and_revives_the_signal_is_told_by_what_was_judged() -> None:
+    """×10⁻³ in one half and ×10³ in the other: over the whole depth nothing seems to happen."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(16, 16, bias=False) for _ in range(12)]
+    for index, layer in enumerate(layers):
+        nn.init.orthogonal_(layer.weight)
+        layer.weight.data *= 10 ** (-0.5 if index < 6 else 0.5)
+    reading = es.signal_flow(nn.Sequential(*layers), lambda m, b: (m(b) ** 2).mean(), torch.randn(8, 16))
+    assert reading.depth_factor == pytest.approx(1, rel=1e-3)
+    assert reading.severity == pytest.approx(1e3, rel=1e-3)
+    alert = AlertBook(load_rules()).judge_flow(reading)
+    assert alert is not None
+    assert alert.level == "warning"
+
+
+def test_layers_side_by_side_count_once() -> None:
+    """Thirty heads that read one signal are one stage, not a depth of thirty."""
+
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(16, 16), nn.Linear(16, 4)
+            self.heads = nn.ModuleList(nn.Linear(16, 16) for _ in range(30))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.last(torch.stack([head(x) for head in self.heads]).sum(0))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    reading = es.signal_flow(Heads(), lambda m, b: m(b).square().mean(), torch.randn(8, 16))
+    assert reading.verdict == "healthy"
+    assert len({block.stage for block in reading.blocks}) == 3
+
+
+def test_weights_that_are_not_finite_for_a_while_end_nothing(tmp_path: Path) -> None:
+    made = scenario("healthy")
+    monitor = es.Monitor(made.model, made.loss_fn, made.probe, run=tmp_path / "run", every=1)
+    weight = next(made.model.parameters())
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight.fill_(float("nan"))
+    monitor.step(1.0)
+    assert "measurement_failed" in monitor.alerts.active
+    with torch.no_grad():
+        weight.copy_(kept)
+    for _ in range(8):
+        monitor.step(1.0)
+    monitor.close()
+    assert set(monitor.readings) == {"flow", "lipschitz"}
+
+
 def test_three_failures_in_a_row_end_a_measurement() -> None:
     one = Instruments.chosen(flow=True, lipschitz=False).known["flow"]
     assert not one.failed(RuntimeError("once"))

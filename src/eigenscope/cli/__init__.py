@@ -19,7 +19,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from eigenscope.cli import dashboard, demo, flow, lipschitz, measure
+    from eigenscope.cli import compare, dashboard, demo, explain, flow, lipschitz, measure, scan
 
     root = _Parser(
         prog="eigenscope",
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"eigenscope {version('eigenscope')}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, dashboard, measure, flow, lipschitz):
+    for command in (demo, dashboard, measure, flow, lipschitz, scan, compare, explain):
         command.add_parser(commands)
     return root
 

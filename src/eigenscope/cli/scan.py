@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from eigenscope.cli.writing import check_writable, write
 from eigenscope.errors import InputError
+from eigenscope.reports.directions_terminal import print_directions
 from eigenscope.reports.scan_csv import write_csv
 from eigenscope.reports.scan_html import write_html
 from eigenscope.reports.scan_terminal import SORTS, print_scan
+from eigenscope.reports.strict_json import write_json
 from eigenscope.reports.terminal import console, error_console, progress_bar
-from eigenscope.scanning.directions import print_directions
-from eigenscope.scanning.findings import failing
+from eigenscope.scanning.directions import directions
+from eigenscope.scanning.findings import check_rule, failing
 from eigenscope.scanning.result import Scan
 from eigenscope.scanning.scan import scan
 
@@ -23,7 +24,7 @@ EPILOG = """examples:
   eigenscope scan gpt2                            a Hugging Face id
   eigenscope scan model.safetensors --match '*attn*'
   eigenscope scan checkpoints/ --html report.html
-  eigenscope scan model.pt --json - --fail-on 'condition_number>1e6'
+  eigenscope scan model.pt --fail-on 'spectrum_shape==noise'   exit status 1
   eigenscope scan model.gguf --top 5 token_embd.weight
 """
 
@@ -42,7 +43,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--exclude", action="append", metavar="GLOB", help="not those of such names (repeatable)")
     parser.add_argument("--heads", action="store_true", help="attention heads one by one too")
     parser.add_argument("--input-size", metavar="HxW", help="of the images that convolutions meet, as 32x32")
-    parser.add_argument("--sort", choices=SORTS, default="name", help="order of the table (default: as stored)")
+    parser.add_argument(
+        "--sort", choices=SORTS, metavar="ORDER", default="name",
+        help=f"of the table: {', '.join(SORTS)} (default: name, as stored)",
+    )  # fmt: skip
     parser.add_argument("--words", action="store_true", help="a sentence for each matrix")
     parser.add_argument("--json", metavar="FILE", help="write everything as JSON; - for standard output")
     parser.add_argument("--html", metavar="FILE", help="write a report that needs nothing else")
@@ -57,23 +61,22 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Scan, print or write, judge."""
     if options.top:
-        print_directions(console(), options.source, options.top[1], _count(options.top[0]))
+        print_directions(console(), options.top[1], directions(options.source, options.top[1], _count(options.top[0])))
         return 0
-    for path in (options.json, options.html, options.csv):
-        _check_writable(path)
-    found = _scanned(options)
-    quiet = False
-    writers: tuple[tuple[str | None, Callable[[TextIO, Scan], None]], ...] = (
-        (options.json, _write_json), (options.csv, write_csv), (options.html, write_html),
-    )  # fmt: skip
-    for path, writer in writers:
-        quiet |= path == "-"
-        _write(path, found, writer)
-    if not quiet:
+    paths = {"--json": options.json, "--csv": options.csv, "--html": options.html}
+    check_writable(paths)
+    for rule in options.fail_on or ():
+        check_rule(rule)
+    with contextlib.redirect_stdout(sys.stderr):  # what a reader of checkpoints prints is not the scan
+        found = _scanned(options)
+    write(options.json, lambda file: write_json(file, found.to_dict()))
+    write(options.csv, lambda file: write_csv(file, found))
+    write(options.html, lambda file: write_html(file, found))
+    if "-" not in paths.values():
         print_scan(console(), found, sort=options.sort, words=options.words)
     faults = [line for rule in options.fail_on or () for line in failing(found, rule)]
-    for line in faults:
-        error_console().print(line, soft_wrap=True)
+    for line in dict.fromkeys(faults):
+        error_console().print(line, soft_wrap=True, markup=False)
     return 1 if faults else 0
 
 
@@ -104,32 +107,3 @@ def _size(text: str | None) -> tuple[int, ...] | None:
     if not all(side.isdigit() and int(side) > 0 for side in sides):
         raise InputError(f"--input-size {text}: a size such as 32x32 is needed")
     return tuple(map(int, sides))
-
-
-def _check_writable(path: str | None) -> None:
-    """Told before the work, not after it."""
-    if path in (None, "-"):
-        return
-    place = Path(str(path))
-    if place.is_dir():
-        raise InputError(f"{path!r} is a folder: give a file to write")
-    if not place.parent.is_dir():
-        raise InputError(f"{path!r} can't be written: there is no folder {str(place.parent)!r}")
-
-
-def _write(path: str | None, found: Scan, writer: Callable[[TextIO, Scan], None]) -> None:
-    if path is None:
-        return
-    if path == "-":
-        writer(sys.stdout, found)
-        return
-    try:
-        with Path(path).open("w", encoding="utf-8", newline="") as file:
-            writer(file, found)
-    except OSError as error:
-        raise InputError(f"{path!r} can't be written: {error.strerror}") from None
-
-
-def _write_json(file: TextIO, found: Scan) -> None:
-    json.dump(found.to_dict(), file, allow_nan=False, ensure_ascii=False, indent=1)
-    file.write("\n")

@@ -58,6 +58,7 @@ class BlockFlow:
     spectrum: Distribution | None = None
     num_matvecs: int = 0  # products with J and with Jᵀ, each counted
     reason: str | None = None
+    stage: int = 0  # blocks that read the same signal stand side by side, and share a stage
     modules: tuple[str, ...] = ()  # what the block is made of, by name
 
     @property
@@ -85,6 +86,7 @@ class BlockFlow:
             "branch": self.branch.to_dict() if self.branch else None,
             "spectrum": asdict(self.spectrum) if self.spectrum else None,
             "num_matvecs": self.num_matvecs,
+            "stage": self.stage,
             "modules": list(self.modules),
             "reason": self.reason,
         }
@@ -132,6 +134,7 @@ class FlowVerdict:
     growth: float | None
     depth_factor: float | None
     layers_at_fault: tuple[str, ...] = ()
+    severity: float = 1.0  # the factor that was judged: how far the norm gets from where it began, or in one block
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,7 @@ class FlowReading:
     seconds: float
     step: int = 0
     notes: tuple[str, ...] = ()
+    severity: float = 1.0  # how far the gradient's norm gets from where it began, or in one block: what was judged
 
     @property
     def layer_at_fault(self) -> str | None:
@@ -195,7 +199,7 @@ def judge(blocks: Sequence[BlockFlow]) -> FlowVerdict:
     """
     if dead := [block for block in blocks if block.growth == 0.0]:
         return _blocked(blocks, dead[0])
-    known = [(block, math.log(block.growth)) for block in blocks if block.growth]
+    known = _stages(blocks)
     if not known:
         return FlowVerdict("unresolved", _why_unknown(blocks), None, None)
     pushes = [push for _, push in known]
@@ -213,7 +217,20 @@ def judge(blocks: Sequence[BlockFlow]) -> FlowVerdict:
     faults = [(block, push) for block, push in known if sign * push >= threshold]
     fault, own = faults[0]
     reason = f"{course}{_times(hardest or peak)}; in {fault.name} ({fault.about}) it {_times(own)}"
-    return FlowVerdict("exploding" if sign > 0 else "vanishing", reason, *numbers, tuple(b.name for b, _ in faults))
+    names = tuple(block.name for block, _ in faults)
+    return FlowVerdict("exploding" if sign > 0 else "vanishing", reason, *numbers, names, _exp(abs(hardest or peak)))
+
+
+def _stages(blocks: Sequence[BlockFlow]) -> list[tuple[BlockFlow, float]]:
+    """The push of each stage: of blocks side by side the mean, named by the one that pushes most."""
+    stages: dict[int, list[tuple[BlockFlow, float]]] = {}
+    for index, block in enumerate(blocks):
+        if block.growth:
+            stages.setdefault(block.stage or -index - 1, []).append((block, math.log(block.growth)))
+    return [
+        (max(stage, key=lambda pair: abs(pair[1]))[0], statistics.fmean(push for _, push in stage))
+        for stage in stages.values()
+    ]
 
 
 def _stands_out(block: BlockFlow, push: float) -> bool:
@@ -229,9 +246,9 @@ def _blocked(blocks: Sequence[BlockFlow], dead: BlockFlow) -> FlowVerdict:
     empty = tuple(block.name for block in blocks if block.sigma_max.value == 0.0)
     if dead.name in empty:
         reason = f"no gradient passes {few(empty)}: the Jacobian is 0 (weights of 0, or units that are all off)"
-        return FlowVerdict("vanishing", reason, 0.0, 0.0, empty)
+        return FlowVerdict("vanishing", reason, 0.0, 0.0, empty, math.inf)
     reason = f"no gradient passes {dead.name}: its derivative is 0 in the one direction that the loss asks for"
-    return FlowVerdict("vanishing", reason, 0.0, 0.0, (dead.name,))
+    return FlowVerdict("vanishing", reason, 0.0, 0.0, (dead.name,), math.inf)
 
 
 def _why_unknown(blocks: Sequence[BlockFlow]) -> str:

@@ -22,6 +22,8 @@ from eigenscope.operators import Operator
 
 _EXACT = 8  # a block of at most so many columns is taken to the end: it costs no more than to look
 
+_CHUNK = 12  # vectors of a basis that room is made for at a time
+
 
 @dataclass(frozen=True)
 class SingularValues:
@@ -122,7 +124,7 @@ class _Runs:
         self.betas: list[NDArray[np.float64]] = []
         self._remainder: Tensor | None = None
         dtype, device = gram.space.dtype, gram.space.device
-        self._room = torch.empty(limit, samples, self.size, dtype=dtype, device=device)
+        self._room = torch.empty(min(limit, _CHUNK), samples, self.size, dtype=dtype, device=device)
         self._room[0] = self._random()
 
     @property
@@ -133,6 +135,8 @@ class _Runs:
         """Multiply the newest vectors and take out what is known."""
         index = self.steps
         if self._remainder is not None:
+            if index == len(self._room):  # few runs get here: room is made when it is needed
+                self._room = torch.cat([self._room, torch.empty_like(self._room[:_CHUNK])])
             self._room[index] = self._next(self._remainder)
         product = self._product(self._room[index])
         self._remainder, along = self._orthogonal(product, index + 1)

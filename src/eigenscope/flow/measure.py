@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from torch.autograd.graph import GradientEdge
 
 from eigenscope.diagnostics.estimate import Estimate
 from eigenscope.diagnostics.flow import BlockFlow, Branch, Distribution, FlowReading, growth_of, judge
@@ -56,6 +57,7 @@ def measure(probe: Probe, settings: FlowSettings, *, step: int = 0, progress: Pr
         verdict=judged.name,
         verdict_reason=judged.reason,
         layers_at_fault=judged.layers_at_fault,
+        severity=judged.severity,
         remedies=(),
         loss=sum(one.loss for one in passes),
         gradient_norm=float(np.linalg.norm([norm(part) for part in gradient])),
@@ -87,6 +89,7 @@ class _Pass:
         blocks = blocks_of(passed, settings.blocks)
         self.segments = segments_of(blocks if settings.blocks else joined(blocks))
         self.unsettled: list[str] = []
+        self.stages: dict[GradientEdge, int] = {}
         self.gradients = Gradients(passed.loss, self.segments, probe.leaves, weight)
         self.seconds_of_gradient = passed.seconds + self.gradients.seconds
         self.independent = independent_inputs(self.segments, generator)
@@ -142,6 +145,7 @@ class _Pass:
             branch=branch,
             spectrum=spectrum if self.settings.spectrum else None,
             num_matvecs=jacobian.num_matvecs + products,
+            stage=self.stages.setdefault(source.place.edge, len(self.stages) + 1),
             modules=tuple(call.name for call in segment.block.calls),
         )
 

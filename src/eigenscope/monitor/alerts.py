@@ -202,10 +202,11 @@ class AlertBook:
     def judge_flow(self, reading: FlowReading) -> Alert | None:
         """Compare what becomes of a gradient over the depth with what is healthy."""
         limits, before = self.limits["signal_flow"], self.level("signal_flow")
-        factor = reading.depth_factor if reading.depth_factor is not None else 1.0
-        far = max(factor, 1 / max(factor, 1e-300)) if reading.verdict in ("exploding", "vanishing") else 1.0
+        if reading.verdict == "unresolved":  # nothing could be told: what stood stands
+            return None
+        far = reading.severity if reading.verdict != "healthy" else 1.0
         level = limits.level(far, before) if limits.enabled else "ok"
-        if level == "critical" and factor == 0.0:
+        if level == "critical" and reading.depth_factor == 0.0:
             level = "warning"  # no matter of depth, but most often a start at a saddle, which has its rule
         if level == "ok":
             return self.clear("signal_flow", reading.step)
@@ -242,8 +243,9 @@ def _flow_alert(reading: FlowReading, level: str, far: float, threshold: float) 
     remedy = next(iter(reading.remedies), None)
     action = _FLOW_ACTIONS[remedy.name] if remedy else "LOOK AT THE LAYER"
     reason = f"{remedy.what}: {remedy.why}" if remedy else "no remedy is known for a block of its kind"
+    value = min(far, 1e300)
     return Alert(
-        "signal_flow", level, reading.step, "flow", "depth_factor", far, threshold, message, action, reason, cause=1
+        "signal_flow", level, reading.step, "flow", "depth_factor", value, threshold, message, action, reason, cause=1
     )
 
 

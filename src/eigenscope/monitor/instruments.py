@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from eigenscope.bounds.certify import lipschitz
 from eigenscope.diagnostics.flow import FlowReading
-from eigenscope.errors import InputError
+from eigenscope.errors import InputError, first_line
 from eigenscope.flow.settings import FlowSettings
 from eigenscope.flow.signal import flow
 from eigenscope.operators import Probe
@@ -17,6 +17,7 @@ from eigenscope.operators import Probe
 # By turns, where a budget allows one measurement at a time: the curvature most often, and first.
 _TURNS = ("curvature", "flow", "curvature", "lipschitz", "curvature", "flow", "curvature", "curvature")
 _FAILURES = 3  # in a row, and a measurement is given up
+_AGAIN = 16  # checks after which one that was given up is tried once more: the model may have changed
 _FLOW = FlowSettings(branches=False, max_matvecs=24)
 
 
@@ -39,13 +40,20 @@ class Instrument:
     gradients: float  # a guess of its price before the first
     failures: int = 0
     refused: str | None = None
+    refused_at: int = 0  # the check
 
-    def failed(self, error: Exception) -> bool:
-        """Count a failure. Whether it is the last: what the model does not allow is not tried again."""
+    def failed(self, error: Exception, check: int = 0) -> bool:
+        """Count a failure. Whether the measurement is given up: at once for what the model does not allow; numbers that
+        are not finite are the run's trouble, not the model's."""
         self.failures += 1
-        if isinstance(error, InputError) or self.failures >= _FAILURES:
-            self.refused = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        passing = not isinstance(error, InputError) or "NaN" in str(error) or "finite" in str(error)
+        if not passing or self.failures >= _FAILURES:
+            self.refused, self.refused_at = first_line(error), check
         return self.refused is not None
+
+    def worked(self) -> None:
+        """Forget what failed."""
+        self.failures, self.refused = 0, None
 
 
 @dataclass
@@ -69,7 +77,8 @@ class Instruments:
         return ["curvature", *(kind for kind, one in self._working().items() if self.checks % one.every == 0)]
 
     def _working(self) -> dict[str, Instrument]:
-        return {kind: one for kind, one in self.known.items() if one.refused is None}
+        """Those that are not given up, or were so long ago."""
+        return {k: one for k, one in self.known.items() if not one.refused or self.checks - one.refused_at >= _AGAIN}
 
 
 def _flow_of(probe: Probe, step: int) -> FlowReading:

@@ -160,10 +160,13 @@ class Monitor:
         kinds, reading = self._instruments.due(fixed), None
         self._instruments.checks += 1
         for kind in kinds:
-            if kind == "curvature":
-                reading = self._curvature(self._kind())
-            else:
-                self._instrument(kind)
+            try:
+                if kind == "curvature":
+                    reading = self._curvature(self._kind())
+                else:
+                    self._instrument(kind)
+            except Exception as error:  # of one kind: the others are measured all the same
+                self._contain(error)
         return reading
 
     def _curvature(self, kind: str) -> CurvatureReading:
@@ -200,13 +203,12 @@ class Monitor:
         start, one = self._now(), self._instruments.known[kind]
         try:
             reading = one.measure(self._probe(first=True), self.step_count)
-            one.failures = 0
+            one.worked()
         except Exception as error:
-            if one.failed(error):
-                self._recorder.measurement(kind, self.step_count, {"reason": one.refused})
-                log.info("%s is not measured: %s", kind, one.refused)
-            elif not isinstance(error, EigenscopeError):
-                self._contain(error)
+            if not one.failed(error, self._instruments.checks):
+                raise
+            self._recorder.measurement(kind, self.step_count, {"reason": one.refused})
+            log.info("%s is not measured: %s", kind, one.refused)
             return
         finally:
             self._spend(kind, start)

@@ -60,7 +60,8 @@ def _print_others(out: Console, monitor: Monitor) -> None:
     if bounds is not None:
         upper = bounds.lipschitz_upper.value
         certified = "nothing certified" if upper is None else f"{upper:.3g} certified"
-        text = f"{bounds.lipschitz_lower.value or 0:.3g} proven, {certified}"
+        lower = bounds.lipschitz_lower.value
+        text = f"{'nothing' if lower is None else f'{lower:.3g}'} proven, {certified}"
         out.print(titled(f"{'Lipschitz constant':{LABEL - 2}}", text, "dim"))
 
 
