@@ -60,6 +60,15 @@ def test_blocks_change_nothing(monkeypatch):
     np.testing.assert_allclose(singular_spectrum(matrix).singular_values, whole, rtol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(20, 30), (30, 20)])
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_matrix_is_left_as_it_was(shape, exact):
+    matrix = torch.randn(shape, dtype=torch.float64)
+    before = matrix.clone()
+    singular_spectrum(matrix, exact=exact)
+    assert torch.equal(matrix, before)
+
+
 def test_a_zero_matrix_has_zero_values():
     assert not singular_spectrum(torch.zeros(3, 4)).singular_values.any()
 

@@ -59,6 +59,7 @@ class BlockFlow:
     num_matvecs: int = 0  # products with J and with Jᵀ, each counted
     reason: str | None = None
     stage: int = 0  # blocks that read the same signal stand side by side, and share a stage
+    chain: int = 0  # blocks that follow one another, each reading what the one before wrote, are of one chain
     modules: tuple[str, ...] = ()  # what the block is made of, by name
 
     @property
@@ -87,6 +88,7 @@ class BlockFlow:
             "spectrum": asdict(self.spectrum) if self.spectrum else None,
             "num_matvecs": self.num_matvecs,
             "stage": self.stage,
+            "chain": self.chain,
             "modules": list(self.modules),
             "reason": self.reason,
         }
@@ -163,6 +165,15 @@ class FlowReading:
         """The first of the layers at fault."""
         return self.layers_at_fault[0] if self.layers_at_fault else None
 
+    def __str__(self) -> str:
+        lines = [f"{self.verdict}: {self.verdict_reason}"]
+        for block in self.blocks:
+            growth = "" if block.growth is None else f"   growth {block.growth:.3g}"
+            numbers = block.reason or f"σ max {block.sigma_max}   σ rms {block.sigma_rms}{growth}"
+            lines.append(f"{block.name:32} {numbers}")
+        lines += [f"{remedy.name:32} {remedy.what}" for remedy in self.remedies]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
     @property
     def has_branches(self) -> bool:
         """Whether a block was measured without its identity too."""
@@ -199,26 +210,43 @@ def judge(blocks: Sequence[BlockFlow]) -> FlowVerdict:
     """
     if dead := [block for block in blocks if block.growth == 0.0]:
         return _blocked(blocks, dead[0])
-    known = _stages(blocks)
-    if not known:
+    chains = [[b for b in blocks if b.chain == chain] for chain in dict.fromkeys(b.chain for b in blocks)]
+    found = [_of_chain(known) for known in map(_stages, chains) if known]
+    if not found:
         return FlowVerdict("unresolved", _why_unknown(blocks), None, None)
-    pushes = [push for _, push in known]
-    total = sum(pushes)
+    return max(found, key=lambda verdict: (verdict.name != "healthy", verdict.severity))
+
+
+def _of_chain(known: Sequence[tuple[BlockFlow, float]]) -> FlowVerdict:
+    """The verdict on stages that follow one another."""
+    total = sum(push for _, push in known)
     numbers = _exp(total / len(known)), _exp(total)
-    peak, typical = _peak(pushes), _peak([math.log(max(b.sigma_rms.value or 0.0, 1e-300)) for b, _ in known])
+    pushes = [_without_size(block, push) for block, push in known]
+    peak = _peak(pushes)
+    typical = _peak([_without_size(b, math.log(max(b.sigma_rms.value or 0.0, 1e-300))) for b, _ in known])
     both = peak * typical > 0 and abs(typical) >= math.log(HEALTHY) / 2
     far = abs(peak) >= math.log(ALONE) or (abs(peak) >= math.log(HEALTHY) and both)
-    hardest = 0.0 if far else max((push for block, push in known if _stands_out(block, push)), key=abs, default=0.0)
+    alone = [push for (block, _), push in zip(known, pushes, strict=True) if _stands_out(block, push)]
+    hardest = 0.0 if far else max(alone, key=abs, default=0.0)
     course = f"over {counted(len(known), 'block')}, from the last to the first, the gradient's norm "
     if not far and not hardest:
-        return FlowVerdict("healthy", course + _times(total), *numbers)
+        return FlowVerdict("healthy", course + _times(total), *numbers, severity=_exp(abs(peak)))
     sign = 1 if (hardest or peak) > 0 else -1
     threshold = _fault([sign * push for push in pushes])
-    faults = [(block, push) for block, push in known if sign * push >= threshold]
+    faults = [(b, push) for (b, _), push in zip(known, pushes, strict=True) if sign * push >= threshold]
     fault, own = faults[0]
     reason = f"{course}{_times(hardest or peak)}; in {fault.name} ({fault.about}) it {_times(own)}"
     names = tuple(block.name for block, _ in faults)
     return FlowVerdict("exploding" if sign > 0 else "vanishing", reason, *numbers, names, _exp(abs(hardest or peak)))
+
+
+def _without_size(block: BlockFlow, push: float) -> float:
+    """What a block does beyond its change of size: from n entries to m a norm may change by √(n/m) for that alone, as
+    in pooling, where no gradient is lost on the parameters before it."""
+    if block.shape is None:
+        return push
+    inputs, outputs = (max(math.prod(shape), 1) for shape in block.shape)
+    return math.copysign(max(abs(push) - abs(math.log(inputs / outputs)) / 2, 0.0), push)
 
 
 def _stages(blocks: Sequence[BlockFlow]) -> list[tuple[BlockFlow, float]]:

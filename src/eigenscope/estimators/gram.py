@@ -19,6 +19,7 @@ from torch import Tensor
 
 _BLOCK = 1 << 22  # entries of a block in fp64: 32 MB
 _UNIT = 2.0**-53
+_SMALL = 16  # a side so short costs nothing either way
 _WEAK = 1e-4  # relative error of the smallest singular value above which the SVD is taken
 
 
@@ -55,7 +56,8 @@ def singular_spectrum(matrix: Float[Tensor, "m n"], *, exact: bool = True) -> Sp
     relative = _UNIT * (math.sqrt(long) + 2 * math.sqrt(short))
     error = relative * float(values[0])
     null = int(np.sum(values <= error))
-    if exact and error > 2 * _WEAK * float(values[-1]) and null < max(3, short // 50):
+    weak = error > 2 * _WEAK * float(values[-1]) and null < max(3, short // 50)
+    if exact and (weak or short <= _SMALL):
         sigma = np.linalg.svd(matrix.double().div_(scale).cpu().numpy(), compute_uv=False)
         return Spectrum(sigma * scale, _UNIT * short, "svd")
     return Spectrum(np.sqrt(np.maximum(values, 0.0)) * scale, relative, "gram")

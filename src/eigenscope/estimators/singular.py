@@ -54,12 +54,14 @@ def singular_values(
     rms_tolerance: float = 2e-2,
     max_matvecs: int = 40,
     smallest: bool = False,
+    roundoff: float = 2.0**-24,
 ) -> SingularValues:
     """σ_max to a relative `tolerance` and ‖B‖_F/√n to `rms_tolerance`, from products with BᵀB.
 
     `samples` is the number of equal blocks on the diagonal. ‖B‖²_F comes from the random start vectors, at no product
     more: its relative error falls with the square root of their number and length, and where that does not do, random
-    vectors follow. `smallest` goes on until σ_min is as good as σ_max.
+    vectors follow. `smallest` goes on until σ_min is as good as σ_max. `roundoff` is that of the products: no error is
+    stated below a few units of it.
     """
     run = _Runs(gram, samples, min(max_matvecs, gram.space.size // samples), generator)
     while run.steps < run.limit:
@@ -69,8 +71,10 @@ def singular_values(
     value, error = run.trace(rms_tolerance, max(max_matvecs // 4, 2))
     rms, pairs = float(np.sqrt(max(value, 0.0) / gram.space.size)), run.ritz()
     best, worst = int(np.argmax(pairs.values[:, -1])), int(np.argmin(pairs.values[:, 0]))
+    largest, largest_error = _root(pairs.values[best, -1], pairs.residuals[best, -1])
     return SingularValues(
-        *_root(pairs.values[best, -1], pairs.residuals[best, -1]),
+        largest,
+        max(largest_error, 8 * roundoff * largest),
         rms,
         error / (2 * gram.space.size * rms) if rms > 0 else 0.0,
         *_root(pairs.values[worst, 0], max(pairs.residuals[worst, 0], run.rounding())),

@@ -87,9 +87,10 @@ class _Pass:
         self.passed, self.probe, self.settings, self.generator, self.weight = passed, probe, settings, generator, weight
         self.loss = weight * float(passed.loss.detach())
         blocks = blocks_of(passed, settings.blocks)
-        self.segments = segments_of(blocks if settings.blocks else joined(blocks))
+        self.segments = segments_of(blocks, named=True) if settings.blocks else segments_of(joined(blocks))
         self.unsettled: list[str] = []
         self.stages: dict[GradientEdge, int] = {}
+        self.chain = 0
         self.gradients = Gradients(passed.loss, self.segments, probe.leaves, weight)
         self.seconds_of_gradient = passed.seconds + self.gradients.seconds
         self.independent = independent_inputs(self.segments, generator)
@@ -115,6 +116,7 @@ class _Pass:
 
     def _block(self, segment: Segment) -> BlockFlow:
         block = segment.block
+        self.chain += not segment.follows
         if segment.source is None or segment.end is None:
             return BlockFlow.missing(block.name, block.about, segment.reason or "")
         try:
@@ -136,7 +138,7 @@ class _Pass:
             name=segment.block.name,
             about=segment.block.about,
             sigma_max=Estimate(found.largest, error=found.largest_error),
-            sigma_rms=Estimate(found.rms, standard_error=found.rms_standard_error),
+            sigma_rms=_rms(found, spectrum, jacobian),
             sigma_min=self._smallest(found, spectrum),
             growth=growth_of(before, after),
             activation_norm=(source.norm, end.norm),
@@ -146,6 +148,7 @@ class _Pass:
             spectrum=spectrum if self.settings.spectrum else None,
             num_matvecs=jacobian.num_matvecs + products,
             stage=self.stages.setdefault(source.place.edge, len(self.stages) + 1),
+            chain=self.chain,
             modules=tuple(call.name for call in segment.block.calls),
         )
 
@@ -158,6 +161,7 @@ class _Pass:
             tolerance=s.tolerance,
             max_matvecs=s.max_matvecs,
             smallest=s.sigma_min,
+            roundoff=torch.finfo(gram.jacobian.input.dtype).eps / 2,
         )
 
     def _samples(self, jacobian: Jacobian) -> int:
@@ -201,3 +205,10 @@ class _Pass:
             if used and not part and not any(name.startswith(f"{outer}.") for outer in idle):
                 idle[name] = BlockFlow.missing(name, type(module).__name__, "it does not run on this batch")
         return list(idle.values())
+
+
+def _rms(found: SingularValues, spectrum: Distribution | None, jacobian: Jacobian) -> Estimate:
+    """‖J‖_F/√n, exact where every singular value is known."""
+    if spectrum is None or spectrum.method != "exact":
+        return Estimate(found.rms, standard_error=found.rms_standard_error)
+    return Estimate(float((np.sum(np.square(spectrum.sigma)) / jacobian.shape[1]) ** 0.5), standard_error=0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.autograd.graph import GradientEdge
@@ -25,17 +25,26 @@ class Segment:
     source: Signal | None = None
     end: Signal | None = None
     reason: str | None = None
+    follows: bool = False  # it begins where the block before it ended
 
 
-def segments_of(blocks: Sequence[Block]) -> list[Segment]:
+def segments_of(blocks: Sequence[Block], *, named: bool = False) -> list[Segment]:
     """From a block's input to the next block's, or, where that does not read what this one wrote, to its own output.
 
     What the network computes between two blocks (an addition, an activation written out) thus counts with the first,
-    and the blocks' Jacobians chain up.
+    and the blocks' Jacobians chain up. Blocks that the user `named` end at their own outputs.
     """
     sources = _sources(blocks)
-    following = [*sources[1:], None][: len(blocks)]
-    return [_segment(*ends) for ends in zip(blocks, sources, following, strict=True)]
+    following = [None] * len(blocks) if named else [*sources[1:], None][: len(blocks)]
+    found = [_segment(*ends) for ends in zip(blocks, sources, following, strict=True)]
+    return [replace(one, follows=_follows(before, one)) for before, one in zip([None, *found], found, strict=False)]
+
+
+def _follows(before: Segment | None, one: Segment) -> bool:
+    if before is None or before.end is None or one.source is None:
+        return False
+    beside = before.source is not None and before.source.place.edge == one.source.place.edge
+    return beside or before.end.place.edge == one.source.place.edge
 
 
 def joined(blocks: Sequence[Block]) -> list[Block]:

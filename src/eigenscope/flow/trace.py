@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from eigenscope.errors import InputError
 from eigenscope.flow.checkpoints import no_checkpoints
 from eigenscope.operators import Probe
+from eigenscope.operators.graph import edges_above
 from eigenscope.operators.jacobian import Place
 
 
@@ -76,7 +77,21 @@ def trace(probe: Probe, index: int) -> Trace:
             raise InputError(recorder.broken or str(error)) from None
     if recorder.broken and recorder.nan:  # infinity alone may be a mask
         raise InputError(recorder.broken)
+    _used_first(recorder.roots, loss)
     return Trace(recorder.roots, loss, time.perf_counter() - start)
+
+
+def _used_first(roots: Sequence[Call], loss: Tensor) -> None:
+    """Of several outputs those first that the loss is computed from: of a recurrent layer perhaps its last state."""
+    used = edges_above(loss)
+    todo = list(roots)
+    while todo:
+        call = todo.pop()
+        todo += call.children
+        if len(call.outputs) > 1:
+            edges = [signal.place.edge for signal in call.outputs]
+            order = sorted(range(len(edges)), key=lambda i: (edges[i].node, edges[i].output_nr) not in used)
+            call.outputs = [call.outputs[i] for i in order]
 
 
 class _Recorder:

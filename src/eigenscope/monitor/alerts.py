@@ -230,7 +230,9 @@ class AlertBook:
         last = self.active.pop(name, None)
         if last is None:
             return None
-        return Alert(name, "ok", step, last.panel, last.metric, None, last.threshold, f"over: {last.message}", "", "")
+        return Alert(
+            name, "ok", step, last.panel, last.metric, None, last.threshold, f"no longer: {last.message}", "", ""
+        )
 
     def worst(self) -> Alert | None:
         """The alert to act on: the worst level, of those the cause, then the newest."""

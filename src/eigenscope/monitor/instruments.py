@@ -37,7 +37,8 @@ class Instrument:
     measure: Callable[[Probe, int], Reading]
     scalars: Callable[[Any], Mapping[str, float | None]]
     every: int  # checks, where a check is due at fixed steps
-    gradients: float  # a guess of its price before the first
+    gradients: float  # a guess of its price before the first: so many gradients, and the seconds of its start-up
+    seconds: float
     failures: int = 0
     refused: str | None = None
     refused_at: int = 0  # the check
@@ -110,6 +111,6 @@ def _lipschitz_scalars(reading: Any) -> Mapping[str, float | None]:
 
 
 _MAKERS: dict[str, Callable[[], Instrument]] = {
-    "flow": lambda: Instrument(_flow_of, _flow_scalars, every=4, gradients=60),
-    "lipschitz": lambda: Instrument(_lipschitz_of, _lipschitz_scalars, every=8, gradients=200),
+    "flow": lambda: Instrument(_flow_of, _flow_scalars, every=4, gradients=60, seconds=0.3),
+    "lipschitz": lambda: Instrument(_lipschitz_of, _lipschitz_scalars, every=8, gradients=200, seconds=3.0),
 }

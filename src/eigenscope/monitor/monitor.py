@@ -68,8 +68,9 @@ class Monitor:
     config
         Anything to be stored with the run (JSON).
     flow, lipschitz
-        Also measure the signal flow and the Lipschitz bounds on the probe's first batch, less often, out of the same
-        budget.
+        Also measure the signal flow and the Lipschitz bounds on the probe's first batch, out of the same budget: at
+        every fourth and every eighth check with `every`, two and one of eight with a budget. `signal_flow` and
+        `lipschitz` measure them at any other time.
     **settings
         Fields of `eigenscope.Settings`.
     """
@@ -281,7 +282,7 @@ class Monitor:
                 torch.autograd.grad(probe.loss(0), probe.leaves, allow_unused=True)
         gradient, prices = self._now() - begin, self._schedule.prices
         for kind, one in self._instruments.known.items():
-            prices[kind] = _FIRST_CHECK_SECONDS + one.gradients * gradient
+            prices[kind] = one.seconds + one.gradients * gradient
         whole = gradient / max(probe.weights[0], 1e-3)
         prices["cold"] = _FIRST_CHECK_SECONDS + 3.3 * self.settings.max_matvecs * whole
 

@@ -33,6 +33,14 @@ def cut_off(roots: Iterable[Tensor]) -> bool:
     return any(node.name() == "torch::autograd::Error" for node in nodes_of(roots))
 
 
+def edges_above(root: Tensor) -> set[tuple[Node, int]]:
+    """Every edge of the autograd graph that `root` was computed through."""
+    if root.grad_fn is None:
+        return set()
+    nodes = {root.grad_fn, *nodes_above(root.grad_fn)}
+    return {(node, number) for above in nodes for node, number in above.next_functions if node is not None}
+
+
 def nodes_of(roots: Iterable[Tensor]) -> set[Node]:
     """The autograd graph that ends in `roots`."""
     ends = [root.grad_fn for root in roots if root.grad_fn is not None]

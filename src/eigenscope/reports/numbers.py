@@ -26,7 +26,9 @@ def _rounded(value: float, digits: int, *, trailing: bool = True) -> str:
         return f"{value:g}"
     magnitude = math.floor(math.log10(abs(value)))
     if not -4 <= magnitude < 6:
-        return f"{value:.{digits - 1}e}"
+        text = f"{value:.{digits - 1}e}"
+        mantissa, _, exponent = text.partition("e")
+        return text if trailing or "." not in mantissa else f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
     decimals = digits - 1 - magnitude
     text = f"{round(value, decimals):,.{max(decimals, 0)}f}"
     return text if trailing or "." not in text else text.rstrip("0").rstrip(".")

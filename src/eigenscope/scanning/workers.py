@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from eigenscope.checkpoints import Checkpoint, open_checkpoint
 from eigenscope.errors import CheckpointError, InputError
@@ -102,7 +102,8 @@ def _on_ray(tasks: Sequence[Task], path: str, options: Options) -> Iterator[tupl
         ray.init(log_to_driver=False, include_dashboard=False)
     try:
         remote: Callable[..., Any] = ray.remote(_share).remote
-        count = int(ray.cluster_resources().get("CPU", 1))
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        count = int(resources.get("CPU", 1))
         futures = [remote(path, share, options) for share in _shares(tasks, 4 * count)]
         while futures:
             done, futures = ray.wait(futures)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,7 @@ def read_weights(spectrum: Spectrum, rows: int, columns: int, roundoff: float = 
     floor = max(floor, spectrum.error_of(len(sigma) - 1) if len(sigma) else 0.0)
     noise, alpha = fit_noise(sigma, rows, columns), fit_power_law(sigma[sigma > floor])
     rank = int(np.sum(sigma > floor))
+    noise = replace(noise, spikes=min(noise.spikes, rank))
     shape, sentence = described(sigma, rank, noise, alpha)
     return WeightReading(
         rows=rows,
