@@ -110,6 +110,16 @@ def _lipschitz_scalars(reading: Any) -> Mapping[str, float | None]:
     }
 
 
+def not_measured(kind: str, reason: str) -> dict[str, object]:
+    """What the run file holds in place of a measurement that can't be made: the same names, and why."""
+    words, nothing = f"not measured: {reason}", {"value": None, "reason": reason}
+    if kind == "flow":
+        empty: dict[str, object] = {name: [] for name in ("blocks", "layers_at_fault", "remedies")}
+        return {"reason": reason, "verdict": "unresolved", "verdict_reason": words, **empty}
+    bounds = dict.fromkeys(("lipschitz_lower", "lipschitz_upper", "lipschitz_product"), nothing)
+    return {"reason": reason, "risk": words, "no_global_bound": None, "layers": [], "samples": [], **bounds}
+
+
 _MAKERS: dict[str, Callable[[], Instrument]] = {
     "flow": lambda: Instrument(_flow_of, _flow_scalars, every=4, gradients=60, seconds=0.3),
     "lipschitz": lambda: Instrument(_lipschitz_of, _lipschitz_scalars, every=8, gradients=200, seconds=3.0),

@@ -23,7 +23,7 @@ from eigenscope.errors import EigenscopeError
 from eigenscope.look import look
 from eigenscope.monitor.alerts import Alert, AlertBook, check_failed, diverged, no_loss, not_recorded
 from eigenscope.monitor.environment import describe_model, describe_optimizer, environment
-from eigenscope.monitor.instruments import Instruments, Reading
+from eigenscope.monitor.instruments import Instruments, Reading, not_measured
 from eigenscope.monitor.losses import LossWatch, as_number, described
 from eigenscope.monitor.recording import Recorder
 from eigenscope.monitor.rules import load_rules
@@ -208,7 +208,7 @@ class Monitor:
         except Exception as error:
             if not one.failed(error, self._instruments.checks):
                 raise
-            self._recorder.measurement(kind, self.step_count, {"reason": one.refused})
+            self._recorder.measurement(kind, self.step_count, not_measured(kind, str(one.refused)))
             log.info("%s is not measured: %s", kind, one.refused)
             return
         finally:
