@@ -30,6 +30,8 @@ bench: .venv/benched  ## the figures in the docs, measured again
 	$(BIN)/python benchmarks/curvature.py --json benchmarks/results/curvature.json
 	$(BIN)/python benchmarks/monitor.py --json benchmarks/results/monitor.json
 	$(BIN)/python benchmarks/run_file.py --json benchmarks/results/run_file.json
+	$(BIN)/python benchmarks/flow.py --json benchmarks/results/flow.json
+	$(BIN)/python benchmarks/scan.py --json benchmarks/results/scan.json
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "eigenscope needs Python 3.11 or newer, this is " + sys.version.split()[0])'

@@ -122,5 +122,5 @@ def not_measured(kind: str, reason: str) -> dict[str, object]:
 
 _MAKERS: dict[str, Callable[[], Instrument]] = {
     "flow": lambda: Instrument(_flow_of, _flow_scalars, every=4, gradients=60, seconds=0.3),
-    "lipschitz": lambda: Instrument(_lipschitz_of, _lipschitz_scalars, every=8, gradients=200, seconds=3.0),
+    "lipschitz": lambda: Instrument(_lipschitz_of, _lipschitz_scalars, every=8, gradients=100, seconds=1.0),
 }
