@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from eigenscope.bounds.convolution import Convolution
+from eigenscope.bounds.convolution import Convolution, lower_norm
 from eigenscope.bounds.convolution_norm import convolution_norm
 
 MODES = ("zeros", "circular", "reflect", "replicate")
@@ -155,3 +155,12 @@ def test_the_free_denoiser_has_norms_of_10_to_30_and_the_last_below_1() -> None:
     *norms, last = _norms_on_40x40("simplecnn-noise5")
     assert all(10 < norm < 30 for norm in norms)
     assert last < 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_lower_bound_of_a_convolution_is_found_in_fp64(seed: int) -> None:
+    conv = replace(
+        _conv(size=5), weight=torch.randn(3, 2, 3, 3, generator=torch.Generator().manual_seed(seed)).double()
+    )
+    true = _dense_twin(conv)
+    assert true * (1 - 2e-7) <= lower_norm(conv) <= true

@@ -35,7 +35,8 @@ class Bench:
 
     def monitor(self, **options: Any) -> es.Monitor:
         # bounds on inputs run no loss: on this clock they would take no time
-        options = {"clock": self.clock, "method": RECOMPUTED, "optimizer": self.optimizer, "lipschitz": False, **options}
+        options = {"clock": self.clock, "method": RECOMPUTED, "lipschitz": False, **options}
+        options.setdefault("optimizer", self.optimizer)
         return es.Monitor(self.model, self.probe_loss, self.batches[:1], **options)
 
     def steps(self, monitor: es.Monitor, count: int) -> Iterator[tuple[int, bool]]:

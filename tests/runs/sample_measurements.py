@@ -55,7 +55,7 @@ def sample_block(name: str, peak: float, rms: float, growth: float) -> dict[str,
         "sigma_min": None, "growth": growth,
         "activation_norm": {"input": 71.2, "output": 70.4}, "gradient_norm": {"input": 1.31, "output": 1.31 / growth},
         "shape": {"input": [128, 64], "output": [128, 64]}, "branch": None, "spectrum": None, "num_matvecs": 12,
-        "modules": [name], "reason": None,
+        "stage": 1, "chain": 1, "modules": [name], "reason": None,
     }  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def missing_block(name: str, reason: str) -> dict[str, Any]:
     absent = dict.fromkeys(("sigma_min", "growth", "activation_norm", "gradient_norm", "shape", "branch", "spectrum"))
     return {
         "name": name, "about": "Embedding", "sigma_max": none, "sigma_rms": none, **absent, "num_matvecs": 0,
-        "modules": [], "reason": reason,
+        "stage": 0, "chain": 0, "modules": [], "reason": reason,
     }  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def flow_of(blocks: Sequence[dict[str, Any]], step: int) -> dict[str, Any]:
         "blocks": list(blocks), "growth": math.exp(total / len(known)), "depth_factor": math.exp(total),
         "verdict": verdict,
         "verdict_reason": f"from the last of {len(known)} blocks to the first the gradient's norm goes {way}",
-        "layers_at_fault": faults, "layer_at_fault": faults[0] if faults else None,
+        "severity": 117.0, "layers_at_fault": faults, "layer_at_fault": faults[0] if faults else None,
         "remedies": remedies if faults else [], "loss": 2.3, "gradient_norm": 1.31, "probe_samples": 128,
         "num_matvecs": 12 * len(known), "cost_in_gradients": 4.6, "seconds": 0.41, "step": step, "notes": [],
     }  # fmt: skip

@@ -46,7 +46,6 @@ _FIXED = {
     "clamp_max": Slopes(0, 1),
     "tanh": Slopes(0, 1),
     "sigmoid": Slopes(0, 0.25),
-    "softplus": Slopes(0, 1),  # above its threshold the identity, off by 2·10⁻⁹: below the rounding of fp32
     "log_sigmoid": Slopes(0, 1),
     "softshrink": Slopes(0, 1),
     "hardsigmoid": Slopes(0, 0.1666667),  # 1/6, which ATen holds in fp32
@@ -54,7 +53,6 @@ _FIXED = {
     "silu": Slopes(1 - _SILU, _SILU),  # silu(x) − silu(−x) = x: the derivatives at ±x add up to 1
     "mish": Slopes(*_MISH),
     "selu": Slopes(0, 1.0507009873554805 * 1.6732632423543772),  # Klambauer et al. 2017: λ·α just below 0
-    "celu": Slopes(0, 1),
     "abs": Slopes(-1, 1),
     "sin": Slopes(-1, 1),
     "cos": Slopes(-1, 1),
@@ -68,10 +66,27 @@ def _leaky(slope: float) -> Slopes:
     return Slopes(min(1.0, slope), max(1.0, slope))
 
 
-def _elu(arguments: Arguments) -> Slopes:
+def _elu(arguments: Arguments) -> Slopes | None:
     alpha, scale, inner = (float(arguments[key]) for key in ("alpha", "scale", "input_scale"))
+    if inner < 0:  # grows like an exponential towards −∞
+        return None
     left = alpha * scale * inner  # the slope just below 0; towards −∞ it goes to 0
     return Slopes(min(0.0, left, scale), max(0.0, left, scale))
+
+
+def _softplus(arguments: Arguments) -> Slopes | None:
+    """Above its threshold it is the identity, and jumps there: allowed up to the rounding of fp32."""
+    beta, threshold = float(arguments.get("beta", 1)), float(arguments.get("threshold", 20))
+    if beta == 0 or not threshold > 0 or math.log1p(math.exp(-threshold)) > 2**-24 * threshold:
+        return None
+    return Slopes(0, 1)
+
+
+def _rrelu(arguments: Arguments) -> Slopes | None:
+    """In evaluation mode with the mean slope; while training it is random."""
+    if arguments.get("training"):
+        return None
+    return _leaky((float(arguments["lower"]) + float(arguments["upper"])) / 2)
 
 
 def _gelu(arguments: Arguments) -> Slopes:
@@ -84,18 +99,21 @@ def _prelu(arguments: Arguments) -> Slopes:
     return Slopes(min(1.0, float(weight.min())), max(1.0, float(weight.max())))
 
 
-_COMPUTED: dict[str, Callable[[Arguments], Slopes]] = {
+_COMPUTED: dict[str, Callable[[Arguments], Slopes | None]] = {
     "leaky_relu": lambda arguments: _leaky(float(arguments["negative_slope"])),
     "elu": _elu,
     "gelu": _gelu,
     "prelu": _prelu,
     "_prelu_kernel": _prelu,
-    "rrelu": lambda arguments: _leaky((float(arguments["lower"]) + float(arguments["upper"])) / 2),
+    "rrelu": _rrelu,
+    "softplus": _softplus,
+    "celu": lambda arguments: Slopes(0, 1) if float(arguments.get("alpha", 1)) > 0 else None,
 }
 
 ACTIVATIONS = frozenset({*_FIXED, *_COMPUTED})
 
 
-def slopes(name: str, arguments: Arguments) -> Slopes:
-    """The slopes of an activation, by its name in ATen and its arguments there."""
+def slopes(name: str, arguments: Arguments) -> Slopes | None:
+    """The slopes of an activation, by its name in ATen and its arguments there; None where these make it jump or let it
+    grow without limit."""
     return _FIXED[name] if name in _FIXED else _COMPUTED[name](arguments)

@@ -13,18 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from eigenscope.bounds.composition import LayerBound
-from eigenscope.bounds.graph import export
+from eigenscope.bounds.everywhere import everywhere
+from eigenscope.bounds.gate import contradiction, withdrawn
 from eigenscope.bounds.inputs import Samples, read_batches
-from eigenscope.bounds.leaves import leaf_norms
 from eigenscope.bounds.local import LocalModel, ascend, require_finite, singles
+from eigenscope.bounds.memory import LipschitzMemory
 from eigenscope.bounds.reading import LipschitzReading
 from eigenscope.bounds.risk import risk
 from eigenscope.bounds.robustness import ATTACK_STEPS, SampleRobustness, attack_on, certified_radii, margins
-from eigenscope.bounds.rules import walk
-from eigenscope.bounds.value import Value, unknown
+from eigenscope.bounds.value import Value
 from eigenscope.diagnostics.estimate import Estimate
-from eigenscope.diagnostics.words import counted
 from eigenscope.errors import EigenscopeError, InputError, first_line
 from eigenscope.operators.isolation import isolated, underlying
 
@@ -42,6 +40,8 @@ def lipschitz(
     seed: int = 0,
     step: int = 0,
     progress: Progress | None = None,
+    memory: LipschitzMemory | None = None,
+    deadline_seconds: float | None = None,
 ) -> LipschitzReading:
     """Bound the ℓ2 Lipschitz constant of `model`, in evaluation mode, from below and from above.
 
@@ -60,6 +60,11 @@ def lipschitz(
         Samples of the probe that are looked at, in order.
     progress
         Called with (passes done, passes at most).
+    memory
+        Handed to each of several measurements of one model, it saves exporting the model again.
+    deadline_seconds
+        Layers whose norm would be found later than so many seconds from now get a loose bound that costs nothing; a
+        note says how many. None: there is time.
 
     Returns
     -------
@@ -81,7 +86,8 @@ def lipschitz(
     start = time.perf_counter()
     with isolated(model, aliases, [device]):
         try:
-            run = _Run(model, samples, seed, progress, ascent_steps, attack)
+            deadline = None if deadline_seconds is None else start + deadline_seconds
+            run = _Run(model, samples, seed, progress, ascent_steps, attack, memory, deadline)
             return run.reading(step, start)
         except (EigenscopeError, KeyboardInterrupt):
             raise
@@ -100,6 +106,8 @@ class _Run:
     progress: Progress | None
     ascent_steps: int
     attack: bool
+    memory: LipschitzMemory | None
+    deadline: float | None
     notes: list[str] = field(default_factory=list)
     num_matvecs: int = 0
     done: int = 0
@@ -109,12 +117,18 @@ class _Run:
         locals_ = self._locals()
         self.expected = len(locals_) * (1 + ATTACK_STEPS * self.attack) + self.ascent_steps + 1
         near, lower = self._lower(locals_)
-        layers, bound, refusal = self._bound()
+        above = everywhere(self.model, self.samples, self.memory, self.deadline)
+        self.notes += above.notes
+        self._tick()
+        bound, refusal = above.value, above.value.reason if above.value.proven else None
         samples = self._samples(locals_, bound)
+        if (wrong := contradiction(lower, bound.bound, samples)) is not None:
+            self.notes.append(wrong)
+            bound, samples = withdrawn(wrong, samples)
         certified = _median([s.certified_radius for s in samples])
         attacked = _median([math.inf if s.attacked_radius is None else s.attacked_radius for s in samples])
         return LipschitzReading(
-            layers=layers,
+            layers=above.layers,
             lipschitz_lower=Estimate(lower, reason=None if lower is not None else "see the notes"),
             lipschitz_upper=_estimate(bound.bound, refusal or bound.reason),
             lipschitz_product=_estimate(bound.product, refusal or bound.reason),
@@ -129,6 +143,7 @@ class _Run:
             num_matvecs=self.num_matvecs,
             seconds=time.perf_counter() - start,
             step=step,
+            ball=above.ball,
             notes=tuple(self.notes),
         )
 
@@ -173,35 +188,23 @@ class _Run:
                 index = slope.values.topk(min(_STARTS, len(slope.values))).indices.to(local.points.device)
                 near, best = float(slope.values.max()), (local.at(index), slope.vectors[index])
         assert best is not None
-        return max(near, self._refined(best[0], best[0].points)), best
+        return self._refined(best[0], best[0].points), best
 
     def _refined(self, local: LocalModel, points: Tensor) -> float:
+        """The steepest of the points' slopes, measured well and seen in a quotient of differences."""
         slope = local.slope(points, self.seed)
         self.num_matvecs += slope.num_matvecs
+        index = slope.values.argmax(0, keepdim=True).to(points.device)
+        steepest = local.at(index).seen(points[index], slope.vectors[index], float(slope.values.max()))
         if slope.exact:
-            return float(slope.values.max())
+            return steepest
         value, products = local.refined(points, self.seed)
         self.num_matvecs += products
-        return max(value, float(slope.values.max()))
+        return max(value, steepest)
 
     def _ascent(self, local: LocalModel, directions: Tensor) -> float:
         ends = ascend(local, local.points, directions, self.ascent_steps, self._tick)
         return max((self._refined(local, end) for end in ends), default=0.0)
-
-    # -- from above -------------------------------------------------------------------------------------------------
-
-    def _bound(self) -> tuple[tuple[LayerBound, ...], Value, str | None]:
-        try:
-            graph = export(self.model, self.samples[0])
-        except Exception as error:
-            reason = f"the model can't be exported as one graph ({first_line(error)})"
-            self.notes.append("the layers' norms were found layer by layer")
-            return tuple(leaf_norms(self.model, self.samples[0])), unknown(reason), None
-        state = walk(graph)
-        self._tick()
-        if state.folded:
-            self.notes.append(f"{counted(state.folded, 'batch norm')} folded into the layer before")
-        return tuple(state.layers), state.values[graph.output], state.no_global_bound
 
     # -- the samples ------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ behind it are still computed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -17,6 +18,7 @@ from eigenscope.bounds.convolution import Convolution
 from eigenscope.bounds.convolution_norm import convolution_norm
 from eigenscope.bounds.graph import Graph, Operation, Ref
 from eigenscope.bounds.norms import Norm, dense_norm
+from eigenscope.bounds.quick import convolution_seconds, dense_seconds, quick_convolution, quick_dense
 from eigenscope.bounds.value import Value
 
 
@@ -34,6 +36,14 @@ class LayerBound:
 
 
 @dataclass
+class Shared:
+    """What walks over several graphs of one model share: norms found, and constants brought to the CPU."""
+
+    norms: dict[object, tuple[Tensor, Norm]] = field(default_factory=dict)
+    copies: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+@dataclass
 class Walk:
     """One pass over a graph: what is known of each tensor, the layers seen, and what ended the bound."""
 
@@ -41,8 +51,9 @@ class Walk:
     values: dict[str, Value] = field(default_factory=dict)
     layers: list[LayerBound] = field(default_factory=list)
     folded: int = 0  # batch norms that were folded into the layer before them
-    no_global_bound: str | None = None  # the first layer that has no constant at all
-    _norms: dict[object, Norm] = field(default_factory=dict)
+    deadline: float | None = None  # by `time.perf_counter`: layers that would end after it get a cheap bound
+    hurried: int = 0  # layers that did
+    shared: Shared = field(default_factory=Shared)
 
     def of(self, argument: object) -> Value:
         """What is known of an argument that depends on the input."""
@@ -65,15 +76,27 @@ class Walk:
 
     def dense(self, weight: Tensor) -> Norm:
         """The norm of a dense layer, computed once for a layer that is used twice."""
-        return self._once((weight.data_ptr(), weight.shape, weight.stride()), lambda: dense_norm(weight.double()))
+        seconds = dense_seconds(weight)
+        return self._once(weight, (), seconds, lambda: dense_norm(weight.double()), lambda: quick_dense(weight))
 
     def convolution(self, conv: Convolution) -> Norm:
         """The norm of a convolution, computed once for each input size."""
-        weight = conv.weight
         rest = (conv.size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.mode)
-        return self._once((weight.data_ptr(), weight.shape, *rest), lambda: convolution_norm(conv))
+        seconds = convolution_seconds(conv)
+        return self._once(conv.weight, rest, seconds, lambda: convolution_norm(conv), lambda: quick_convolution(conv))
 
-    def _once(self, key: object, compute: Callable[[], Norm]) -> Norm:
-        if key not in self._norms:
-            self._norms[key] = compute()
-        return self._norms[key]
+    def late(self, seconds: float) -> bool:
+        """Whether work of so many seconds would end after the deadline."""
+        return self.deadline is not None and time.perf_counter() + seconds > self.deadline
+
+    def _once(
+        self, weight: Tensor, rest: Hashable, seconds: float, tight: Callable[[], Norm], quick: Callable[[], Norm]
+    ) -> Norm:
+        """By the weight's place in memory, which no other tensor can take while it is held here."""
+        key = (weight.data_ptr(), weight.dtype, weight.shape, weight.stride(), rest)
+        norms = self.shared.norms
+        if key not in norms:
+            late = self.late(seconds)
+            self.hurried += late
+            norms[key] = (weight, quick() if late else tight())
+        return norms[key][1]

@@ -27,6 +27,8 @@ _MODES = {"constant": "zeros", "zeros": "zeros", "circular": "circular", "reflec
 def convolution_norm(conv: Convolution, *, unroll: bool = True) -> Norm:
     """The operator norm, exact or bounded from above; see the module for which, and why it is a bound."""
     conv = replace(conv, weight=conv.weight.double(), mode=_MODES[conv.mode])
+    if not bool(conv.weight.any()):
+        return Norm(0.0, "the kernel is zero", exact=True)
     if set(conv.weight.shape[2:]) == {1} and conv.mode == "zeros":  # a dense layer at each position that is read
         norms = [dense_norm(group.flatten(1)) for group in conv.weight.chunk(conv.groups)]
         return max(norms, key=lambda norm: norm.value)
@@ -44,21 +46,21 @@ def convolution_norm(conv: Convolution, *, unroll: bool = True) -> Norm:
 
 def _bounded(conv: Convolution) -> Norm:
     """By the best twisted torus."""
-    repeats = 1.0
-    if conv.mode != "zeros":
-        repeats, conv = _without_padding(conv)
+    repeats, conv = without_padding(conv)
     value, twist = twisted_torus(conv)
     method = f"twisted torus (twist {twist})" + (" times padding's repeats: loose" if repeats > 1 else "")
     lower = lower_norm(conv) if repeats == 1 else None
     return Norm(outward(math.sqrt(value * repeats)), method, exact=False, lower=lower)
 
 
-def _without_padding(conv: Convolution) -> tuple[float, Convolution]:
-    """The square of padding's norm, and the convolution of what is then there.
+def without_padding(conv: Convolution) -> tuple[float, Convolution]:
+    """The square of padding's norm, and the convolution of what is then there; zeros stay as they are.
 
     Padding copies entries, so PᵀP is diagonal and holds how often each is there.
     """
     repeats = 1.0
+    if _MODES[conv.mode] == "zeros":
+        return repeats, conv
     for n, pair in zip(conv.size, conv.padding, strict=True):
         index = F.pad(torch.arange(n, dtype=torch.float64).view(1, 1, n), pair, mode=conv.mode).long().flatten()
         repeats *= float(torch.bincount(index).max())

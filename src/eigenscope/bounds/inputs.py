@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from eigenscope.errors import InputError
 from eigenscope.operators.probe import as_batches
 
-_INPUTS: tuple[str, ...] = ("inputs_embeds", "pixel_values", "input_ids", "input_values")  # Hugging Face's names
+_INPUTS = ("inputs_embeds", "pixel_values", "input_ids", "input_values")  # Hugging Face's names
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,33 @@ class Samples:
     def first(self) -> Samples:
         return self.part(slice(0, 1))
 
+    def tensors(self) -> list[Tensor]:
+        """Those that the model is given besides its input."""
+        return [leaf for leaf in tree_leaves(self.rest) if isinstance(leaf, Tensor)]
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Samples:
+        """With these in their place."""
+        left = iter(tensors)
+        return replace(self, rest=tree_map(lambda leaf: next(left) if isinstance(leaf, Tensor) else leaf, self.rest))
+
+    def settings(self) -> str:
+        """What else the model is given: the names of the tensors, and the rest as it is written."""
+        return repr(tree_map(lambda leaf: Tensor if isinstance(leaf, Tensor) else leaf, self.rest))
+
+    def distinct(self) -> list[Samples]:
+        """Batches of one, one for each bound: by the input's shape and all that the model is given besides.
+
+        Integer inputs count by their values, which masks and positions may be made from.
+        """
+        if self.floating and not self.rest:
+            return [self.first()]
+        found = {one._signature(): one for one in (self.part(slice(i, i + 1)) for i in range(len(self)))}
+        return list(found.values())
+
+    def _signature(self) -> tuple[object, ...]:
+        given = [*self.tensors(), *([] if self.floating else [self.inputs])]
+        return (tuple(self.inputs.shape), self.settings(), *((t.shape, str(t.dtype), str(t.tolist())) for t in given))
+
 
 def read_batches(batches: Any, max_samples: int) -> list[Samples]:
     """The batches of a probe, cut after `max_samples`. Raises InputError for what holds no samples."""
@@ -78,9 +106,7 @@ def _samples(batch: Any) -> Samples:
 def _of_mapping(batch: Mapping[str, Any]) -> Samples:
     rest = {name: value for name, value in batch.items() if name not in ("labels", "label")}
     tensors = {name: value for name, value in rest.items() if isinstance(value, Tensor)}
-    named: list[str] = [
-        name for name in ("inputs_embeds", "pixel_values", "input_ids", "input_values") if name in tensors
-    ]
+    named: list[str] = [name for name in _INPUTS if name in tensors]
     named += [name for name, value in tensors.items() if value.is_floating_point()] + list(tensors)
     if not named:
         raise InputError(f"a batch has no tensor among {', '.join(batch) or 'nothing'}: which one is the input?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,8 +15,11 @@ from eigenscope.bounds.composition import Walk
 from eigenscope.bounds.convolution import Convolution
 from eigenscope.bounds.graph import Operation, Ref
 from eigenscope.bounds.normalization import batch_norm, batch_norm_scale, normalization
-from eigenscope.bounds.norms import Norm, dense_norm
-from eigenscope.bounds.value import Value, dense, unknown
+from eigenscope.bounds.norms import Norm
+from eigenscope.bounds.pooling import Axis
+from eigenscope.bounds.quick import dense_seconds
+from eigenscope.bounds.rule import Bound, Rule, no_rule, rules
+from eigenscope.bounds.value import Value, dense
 
 # -- dense ----------------------------------------------------------------------------------------------------------
 
@@ -26,17 +30,15 @@ def _linear(state: Walk, operation: Operation) -> Value:
 
 def _addmm(state: Walk, operation: Operation) -> Value:
     """b + x·W with a constant b: what `Conv1D` of transformers and decomposed layers are."""
-    left, right = operation.arguments["mat1"], operation.arguments["mat2"]
-    if not isinstance(left, Ref) or not isinstance(right, Tensor) or isinstance(operation.arguments["self"], Ref):
-        return unknown(f"layer {operation.layer!r}: no rule for addmm of these arguments")
-    return _dense(state, operation, left, right.T * float(operation.arguments.get("alpha", 1)))
+    arguments = operation.arguments
+    return _dense(state, operation, arguments["mat1"], arguments["mat2"].T, float(arguments.get("alpha", 1)))
 
 
-def _dense(state: Walk, operation: Operation, source: object, weight: object) -> Value:
-    if not isinstance(source, Ref) or not isinstance(weight, Tensor):
-        return unknown(f"layer {operation.layer!r}: the weight depends on the input")
-    norm = state.layer(operation, "Linear", state.dense(weight), source.shape)
-    return dense(state.of(source), weight, norm)
+def _dense(state: Walk, operation: Operation, source: Ref, weight: Tensor, alpha: float = 1.0) -> Value:
+    norm = state.layer(operation, "Linear", state.dense(weight).times(alpha), source.shape)
+    if state.late(2 * dense_seconds(weight)):  # no time for the chain either
+        return state.of(source).through(norm)
+    return dense(state.of(source), weight if alpha == 1.0 else weight.double() * alpha, norm)
 
 
 # -- convolution ------------------------------------------------------------------------------------------------------
@@ -45,8 +47,6 @@ def _dense(state: Walk, operation: Operation, source: object, weight: object) ->
 def _convolution(state: Walk, operation: Operation) -> Value:
     arguments = operation.arguments
     ref, weight = arguments["input"], arguments["weight"]
-    if not isinstance(ref, Ref) or not isinstance(weight, Tensor):
-        return unknown(f"layer {operation.layer!r}: the weight depends on the input")
     dims = weight.ndim - 2
     stride, dilation = _each(arguments["stride"], dims), _each(arguments["dilation"], dims)
     padding = _padding(arguments["padding"], weight.shape[2:], dilation)
@@ -74,8 +74,6 @@ def _transposed(state: Walk, operation: Operation) -> Value:
     """The adjoint of the convolution that goes the other way, from the output's size."""
     arguments = operation.arguments
     ref, weight = arguments["input"], arguments["weight"]
-    if not isinstance(ref, Ref) or not isinstance(weight, Tensor):
-        return unknown(f"layer {operation.layer!r}: the weight depends on the input")
     dims = weight.ndim - 2
     stride, dilation = _each(arguments["stride"], dims), _each(arguments["dilation"], dims)
     padding = tuple((p, p) for p in _each(arguments["padding"], dims))
@@ -101,7 +99,7 @@ def _batch_norm(state: Walk, operation: Operation) -> Value:
     arguments = operation.arguments
     ref, weight, variance = arguments["input"], arguments["weight"], arguments["running_var"]
     if variance is None or arguments.get("training"):
-        return unknown(f"layer {operation.layer!r}: batch norm without running statistics mixes the samples")
+        return no_rule(operation, "batch norm without running statistics: it mixes the samples")
     norm = state.layer(operation, "BatchNorm", batch_norm(weight, variance, arguments["eps"]), ref.shape)
     before = state.of(ref)
     after = before.through(norm)
@@ -136,7 +134,7 @@ def _sample_norm(state: Walk, operation: Operation) -> Value:
 def _pool(kind: str, compute: Callable[[tuple[int, ...], int, Operation], Norm]) -> Callable[[Walk, Operation], Value]:
     def rule(state: Walk, operation: Operation) -> Value:
         ref = operation.arguments["self"]
-        dims = int(operation.op[-2])  # ...2d
+        dims = int(next(character for character in operation.op if character.isdigit()))  # ...2d
         norm = state.layer(operation, f"{kind}{dims}d", compute(ref.shape[-dims:], dims, operation), ref.shape)
         return state.of(ref).through(norm)
 
@@ -170,15 +168,22 @@ def _adaptive_maximum(sizes: tuple[int, ...], dims: int, operation: Operation) -
 
 def _upsample(state: Walk, operation: Operation) -> Value:
     """Interpolation, axis by axis. Its weights sum to 1, so what is constant along the other axes stays so."""
-    ref = operation.arguments.get("input") or operation.arguments["self"]
-    sizes, value = ref.shape[2:], 1.0
-    for axis, n in enumerate(sizes):
-        view = [n, 1, *(n if a == axis else 1 for a in range(len(sizes)))]
-        unit = torch.eye(n, dtype=torch.float64).view(view).expand(n, 1, *sizes)
-        answer = operation.run({ref.name: unit}).flatten(0, 1).movedim(axis + 1, 1)
-        value *= dense_norm(answer.flatten(2)[:, :, 0]).value
-    norm = state.layer(operation, "Upsample", Norm(value, "product of the axes' norms", exact=True), ref.shape)
-    return state.of(ref).through(norm)
+    ref = operation.arguments["input" if "input" in operation.arguments else "self"]
+    factors = operation.arguments.get("scale_factors") or [1.0] * len(ref.shape[2:])
+    least = [max(1, math.ceil(1 / factor)) for factor in factors]  # a size of which something is left
+
+    def axis_map(axis: int, n: int) -> Axis:
+        def run(unit: Tensor) -> Tensor:
+            sizes = [*least[:axis], n, *least[axis + 1 :]]
+            view = [n if a == axis else 1 for a in range(len(sizes))]
+            answer: Tensor = operation.run({ref.name: unit.view(n, 1, *view).expand(n, 1, *sizes)})
+            return answer.movedim(axis + 2, 2).flatten(3)[..., 0] if len(sizes) > 1 else answer
+
+        return run
+
+    sizes = ref.shape[2:]
+    found = pooling.separable(sizes, [axis_map(a, n) for a, n in enumerate(sizes)], "product of the axes' norms")
+    return state.of(ref).through(state.layer(operation, "Upsample", found, ref.shape))
 
 
 def _getitem(state: Walk, operation: Operation) -> Value:
@@ -192,24 +197,25 @@ def _each(given: Any, dims: int) -> tuple[int, ...]:
     return tuple(int(n) for n in (numbers * dims if len(numbers) == 1 else numbers))
 
 
-def _for_dims(name: str, rule: Callable[[Walk, Operation], Value]) -> dict[str, Callable[[Walk, Operation], Value]]:
-    return {name.format(dims): rule for dims in (1, 2, 3)}
+def _for_dims(name: str, bound: Bound, over: str = "self") -> dict[str, Rule]:
+    return rules(bound, " ".join(name.format(dims) for dims in (1, 2, 3)), over)
 
 
 _UPSAMPLING = ("nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "bicubic2d", "trilinear3d")
 
-LAYER_RULES: dict[str, Callable[[Walk, Operation], Value]] = {
-    "linear": _linear,
-    "addmm": _addmm,
-    **_for_dims("conv{}d", _convolution),
-    **_for_dims("conv_transpose{}d", _transposed),
-    **dict.fromkeys(["batch_norm", "_native_batch_norm_legit_no_training"], _batch_norm),
-    **dict.fromkeys(["layer_norm", "group_norm", "instance_norm", "rms_norm"], _sample_norm),
+LAYER_RULES: dict[str, Rule] = {
+    **rules(_linear, "linear", "input"),
+    **rules(_addmm, "addmm", "mat1"),
+    **_for_dims("conv{}d", _convolution, "input"),
+    **_for_dims("conv_transpose{}d", _transposed, "input"),
+    **rules(_batch_norm, "batch_norm _native_batch_norm_legit_no_training", "input"),
+    **rules(_sample_norm, "layer_norm group_norm instance_norm rms_norm", "input"),
     **_for_dims("avg_pool{}d", _pool("AvgPool", _average)),
     **_for_dims("adaptive_avg_pool{}d", _pool("AdaptiveAvgPool", _adaptive_average)),
     **_for_dims("max_pool{}d", _pool("MaxPool", _maximum)),
     **_for_dims("max_pool{}d_with_indices", _pool("MaxPool", _maximum)),
     **_for_dims("adaptive_max_pool{}d", _pool("AdaptiveMaxPool", _adaptive_maximum)),
-    **dict.fromkeys([f"upsample_{kind}" for kind in _UPSAMPLING], _upsample),
-    "getitem": _getitem,
+    **rules(_upsample, " ".join(f"upsample_{kind}" for kind in _UPSAMPLING), "input self"),
+    **_for_dims("_upsample_nearest_exact{}d", _upsample, "input self"),
+    **rules(_getitem, "getitem"),
 }

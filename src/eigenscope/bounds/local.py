@@ -24,6 +24,8 @@ from eigenscope.operators.jacobian import GramOperator, Jacobian, Place
 
 _WRITTEN_OUT = 24  # outputs up to which the Jacobian is written out: what the power iteration would cost
 _ITERATIONS = 8  # of the power method: enough to tell which samples are the steepest
+_STRETCHES = (1e-3, 1e-2, 1e-4, 1e-1)  # of the points' length: steps that a slope is looked for along
+_SEEN = 1e-3  # relative: what rounding in fp32 takes from a quotient
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,34 @@ class LocalModel:
         if len(self.points) == 1:
             return False
         points, answer = self._tracked(self.points)
-        gradient = torch.autograd.grad(answer[0].sum(), points, allow_unused=True)[0]
-        return gradient is not None and bool(gradient[1:].any())
+        generator = torch.Generator().manual_seed(0)  # a sum of the outputs may be constant: a softmax's is
+        weights = torch.randn(answer.shape[1], generator=generator).to(answer)
+        return any(self._reached(points, answer, row, weights) for row in {0, len(points) // 2})
+
+    @staticmethod
+    def _reached(points: Tensor, answer: Tensor, row: int, weights: Tensor) -> bool:
+        """Whether another sample than `row` has a slope to its answer."""
+        gradient = torch.autograd.grad(answer[row] @ weights, points, allow_unused=True, retain_graph=True)[0]
+        return gradient is not None and bool(gradient[:row].any() or gradient[row + 1 :].any())
+
+    def seen(self, points: Tensor, directions: Tensor, slope: float) -> float:
+        """The slope that was differentiated, where a step along `directions` shows it; else the steepest one seen.
+
+        At a kink and behind `detach` a gradient need be no slope of the function: a quotient of differences is.
+        """
+        length = directions.double().norm().clamp_min(1e-300)
+        size = points.double().norm().clamp_min(1e-3)
+        found = 0.0
+        with torch.no_grad():
+            for stretch in _STRETCHES:
+                step = directions * float(stretch * size / length)
+                forward, back = points + step, points - step
+                rise = (self(forward) - self(back)).double().norm()
+                quotient = float(rise / (forward - back).double().norm().clamp_min(1e-300))
+                if quotient >= slope * (1 - _SEEN):
+                    return slope
+                found = max(found, quotient)
+        return found * (1 - _SEEN)
 
     def slope(self, points: Tensor, seed: int) -> Slope:
         """The largest ‖Jv‖/‖v‖ found at each point."""
@@ -91,7 +119,8 @@ class LocalModel:
         found = singular_values(GramOperator(jacobian), generator, samples=len(points))
         pushed = jacobian.push(found.vector)
         quotient = pushed.double().norm() / found.vector.double().norm().clamp_min(1e-300)
-        return float(_shaved(quotient, points)), jacobian.num_matvecs
+        slope = float(_shaved(quotient, points))
+        return self.seen(points.detach(), found.vector.view(points.shape).to(points), slope), jacobian.num_matvecs
 
     def _tracked(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """The points, and the answers there as a graph, a row a sample."""

@@ -23,7 +23,7 @@ class LipschitzReading:
     lipschitz_upper: Estimate  # certified, for every input
     lipschitz_product: Estimate  # the same composition from each layer's norm by itself: loose
     method: str  # "eclipse_fast" where that made the upper bound tighter, else "composition"
-    no_global_bound: str | None  # the layer that has no constant, in a sentence
+    no_global_bound: str | None  # the layer that is proven to have no constant, in a sentence
     local: float | None  # the largest ‖J‖₂ over the probe
     samples: tuple[SampleRobustness, ...]
     certified_radius: float | None  # median over the samples
@@ -33,7 +33,7 @@ class LipschitzReading:
     num_matvecs: int  # products with J and Jᵀ, each for a whole batch
     seconds: float
     step: int
-    ball: str = "everywhere"  # where the bounds hold
+    ball: str = "everywhere"  # where the bounds hold: over all inputs of the probe's shapes
     notes: tuple[str, ...] = field(default=())
 
     @property

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eigenscope.bounds.local import LocalModel
+from eigenscope.bounds.norms import ROUNDING
 
 ATTACK_STEPS = 60
 _BISECTIONS = 10
@@ -69,7 +70,8 @@ def certified_radii(
     own = found.own.cpu()
     if gram is not None:
         diagonal = gram.diagonal()
-        pairs = (diagonal[:, None] + diagonal - 2 * gram).clamp_min(0).sqrt()[own] * (1 + 1e-9)
+        sums = diagonal[:, None] + diagonal  # the difference of equal rows cancels: its rounding is that of the sums
+        pairs = (sums - 2 * gram + ROUNDING * sums).clamp_min(0).sqrt()[own] * (1 + ROUNDING)
         constants = torch.minimum(constants, pairs)
     rounding = 64 * torch.finfo(logits.dtype).eps * logits.detach().abs().max(1, keepdim=True).values
     gaps = (found.gaps - rounding).double().cpu()

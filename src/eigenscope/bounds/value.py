@@ -39,11 +39,13 @@ class Value:
     convolution: tuple[float, Convolution] | None = None  # the bound before it, and the layer
     padded: tuple[Value, Padding] | None = None  # what was padded, and how
     method: str = "composition"
+    proven: bool = False  # that no constant exists, where none is known
 
     def through(self, norm: Norm | float) -> Value:
         """Behind a layer of this norm."""
         factor = norm.value if isinstance(norm, Norm) else norm
-        return Value(_times(self.bound, factor), _times(self.product, factor), self.reason, method=self.method)
+        bound, product = _times(self.bound, factor), _times(self.product, factor)
+        return Value(bound, product, self.reason, method=self.method, proven=self.proven)
 
     def at_most(self, bound: float | None, method: str | None = None) -> Value:
         """With a second bound, from elsewhere."""
@@ -52,9 +54,15 @@ class Value:
         return replace(self, bound=bound, method=method or self.method)
 
 
-def unknown(reason: str) -> Value:
-    """Nothing is known behind an operation without a constant."""
-    return Value(None, None, reason)
+def unknown(reason: str, *, proven: bool = False) -> Value:
+    """Nothing is known behind an operation without a constant, `proven` to have none or merely without a rule."""
+    return Value(None, None, reason, proven=proven)
+
+
+def ended(values: Sequence[Value]) -> Value | None:
+    """The one that ends a bound: what is proven to have no constant before what merely has no rule."""
+    without = [value for value in values if value.bound is None]
+    return next((value for value in without if value.proven), without[0] if without else None)
 
 
 def added(values: Sequence[Value]) -> Value:
@@ -79,9 +87,9 @@ def dense(value: Value, weight: Tensor, norm: Norm) -> Value:
 
 
 def _joined(values: Sequence[Value], combine: Callable[[list[float]], float]) -> Value:
-    for value in values:
-        if value.bound is None:
-            return unknown(value.reason or "")
+    end = ended(values)
+    if end is not None:
+        return unknown(end.reason or "", proven=end.proven)
     method = "eclipse_fast" if any(v.method == "eclipse_fast" for v in values) else "composition"
     bounds, products = zip(*((v.bound or 0.0, v.product or 0.0) for v in values), strict=True)
     return Value(combine(list(bounds)), combine(list(products)), method=method)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from eigenscope.bounds.certify import lipschitz
+from eigenscope.bounds.memory import LipschitzMemory
 from eigenscope.diagnostics.flow import FlowReading
 from eigenscope.errors import InputError, first_line
 from eigenscope.flow.settings import FlowSettings
@@ -18,6 +19,7 @@ from eigenscope.operators import Probe
 _TURNS = ("curvature", "flow", "curvature", "lipschitz", "curvature", "flow", "curvature", "curvature")
 _FAILURES = 3  # in a row, and a measurement is given up
 _AGAIN = 16  # checks after which one that was given up is tried once more: the model may have changed
+_DEADLINE = 20.0  # seconds for the norms of all layers; those that would take longer get a cheaper bound
 _FLOW = FlowSettings(branches=False, max_matvecs=24)
 
 
@@ -95,8 +97,17 @@ def _flow_scalars(reading: FlowReading) -> Mapping[str, float | None]:
     }
 
 
-def _lipschitz_of(probe: Probe, step: int) -> Reading:
-    return lipschitz(probe.model, probe.batches, ascent_steps=10, max_samples=16, step=step)
+def _lipschitz() -> Callable[[Probe, int], Reading]:
+    """The bounds, with the model's graph kept from one check to the next."""
+    memory = LipschitzMemory()
+
+    def measure(probe: Probe, step: int) -> Reading:
+        return lipschitz(
+            probe.model, probe.batches, ascent_steps=10, max_samples=16, step=step, memory=memory,
+            deadline_seconds=_DEADLINE,
+        )  # fmt: skip
+
+    return measure
 
 
 def _lipschitz_scalars(reading: Any) -> Mapping[str, float | None]:
@@ -122,5 +133,5 @@ def not_measured(kind: str, reason: str) -> dict[str, object]:
 
 _MAKERS: dict[str, Callable[[], Instrument]] = {
     "flow": lambda: Instrument(_flow_of, _flow_scalars, every=4, gradients=60, seconds=0.3),
-    "lipschitz": lambda: Instrument(_lipschitz_of, _lipschitz_scalars, every=8, gradients=100, seconds=1.0),
+    "lipschitz": lambda: Instrument(_lipschitz(), _lipschitz_scalars, every=8, gradients=100, seconds=1.0),
 }
