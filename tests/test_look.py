@@ -271,7 +271,7 @@ def test_without_certified_negative_curvature_there_is_nothing_to_escape() -> No
         ({"memory_limit": -1.0}, "^memory_limit=-1: a number of bytes over 0 is needed$"),
         ({"train_mode": "yes"}, "^train_mode='yes': True or False is needed$"),
         ({"seed": 0.5}, r"^seed=0\.5: a whole number is needed$"),
-        ({"colour": "red"}, "unexpected keyword argument 'colour': the settings are matrix, method, top"),
+        ({"colour": "red"}, "there is no setting 'colour': there are gradient_tolerance, matrix"),
     ],
 )
 def test_a_bad_setting_is_told_in_one_line(settings: dict[str, Any], message: str) -> None:
