@@ -109,7 +109,10 @@ def test_help_shows_an_example(capsys):
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl+C is sent otherwise there")
 def test_ctrl_c_ends_it_with_status_0(tmp_path):
     code = f"from eigenscope.dashboard import serve; serve({str(tmp_path)!r}, 0, open_browser=False)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    ) as process:  # fmt: skip
         assert process.stdout is not None
         address = process.stdout.readline().split()[-1].decode().partition("#")[0]
         assert httpx.get(f"{address}api/runs").json() == []
