@@ -21,7 +21,7 @@ from pathlib import Path
 
 from meter import environment, one_thread, seconds, summary
 
-one_thread()
+one_thread()  # before NumPy is imported, which the imports below (E402) therefore follow
 
 import flow_bounds  # noqa: E402
 import numpy as np  # noqa: E402

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 
 from meter import environment, one_thread
 
-one_thread()
+one_thread()  # before NumPy is imported, which the imports below (E402) therefore follow
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import sys
 from typing import Any
 
-from eigenscope.cli.target import load_target, told
+from eigenscope.cli.target import add_target, answer, load_target, told
 from eigenscope.diagnostics.flow import FlowReading
 from eigenscope.flow.settings import FlowSettings
 from eigenscope.flow.signal import signal_flow
 from eigenscope.reports.flow import print_flow
-from eigenscope.reports.terminal import console, progress_bar
+from eigenscope.reports.terminal import progress_bar
 
 EPILOG = """examples:
   eigenscope flow train.py:setup             every block, and the layer at fault
@@ -34,13 +31,8 @@ def add_parser(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "target",
-        metavar="MODULE:NAME",
-        help="a dotted module or a .py file, and a function in it that returns (model, loss_fn, batches)",
-    )
+    add_target(parser)
     defaults = FlowSettings()
-    parser.add_argument("--json", action="store_true", help="print the reading as JSON on standard output, alone")
     parser.add_argument("--try", dest="try_remedies", action="store_true", help="try each remedy on a copy")
     parser.add_argument("--blocks", nargs="+", metavar="NAME", help="modules to look at (globs allowed)")
     parser.add_argument("--sigma-min", action="store_true", help="the smallest singular value of each block too")
@@ -58,13 +50,7 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Call the factory, measure, print."""
-    with contextlib.redirect_stdout(sys.stderr):  # what the model's code prints is not the reading
-        reading = _measured(options)
-    if options.json:
-        print(json.dumps(reading.to_dict(), allow_nan=False, ensure_ascii=False, indent=2))
-    else:
-        print_flow(console(), reading)
-    return 0
+    return answer(options, _measured, print_flow)
 
 
 def _measured(options: argparse.Namespace) -> FlowReading:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import sys
 from typing import Any
 
 from eigenscope.bounds.certify import lipschitz
 from eigenscope.bounds.reading import LipschitzReading
-from eigenscope.cli.target import load_target
+from eigenscope.cli.target import add_target, answer, load_target
 from eigenscope.reports.lipschitz import print_lipschitz
-from eigenscope.reports.terminal import console, progress_bar
+from eigenscope.reports.terminal import progress_bar
 
 EPILOG = """examples:
   eigenscope lipschitz train.py:setup              bounds, layers, radii
@@ -34,12 +31,7 @@ def add_parser(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "target",
-        metavar="MODULE:NAME",
-        help="a dotted module or a .py file, and a function in it that returns (model, loss_fn, batches)",
-    )
-    parser.add_argument("--json", action="store_true", help="print the reading as JSON on standard output, alone")
+    add_target(parser)
     parser.add_argument("--no-attack", dest="attack", action="store_false", help="don't look for changes that flip")
     parser.add_argument(
         "--ascent-steps", type=int, metavar="N", default=40, help="passes of the climb to the steepest input (40)"
@@ -51,13 +43,7 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Call the factory, measure, print."""
-    with contextlib.redirect_stdout(sys.stderr):  # what the model's code prints is not the reading
-        reading = _measured(options)
-    if options.json:
-        print(json.dumps(reading.to_dict(), allow_nan=False, ensure_ascii=False, indent=2))
-    else:
-        print_lipschitz(console(), reading)
-    return 0
+    return answer(options, _measured, print_lipschitz)
 
 
 def _measured(options: argparse.Namespace) -> LipschitzReading:

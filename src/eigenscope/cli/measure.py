@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import sys
 from typing import Any
 
-from eigenscope.cli.target import load_target, told
+from eigenscope.cli.target import add_target, answer, load_target, told
 from eigenscope.diagnostics.reading import CurvatureReading
 from eigenscope.look import curvature
 from eigenscope.operators.loss_operator import METHODS
-from eigenscope.reports.terminal import console, print_reading, progress_bar
+from eigenscope.reports.terminal import print_reading, progress_bar
 from eigenscope.settings import MATRICES, Settings
 
 EPILOG = """examples:
@@ -36,13 +33,8 @@ def add_parser(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "target",
-        metavar="MODULE:NAME",
-        help="a dotted module or a .py file, and a function in it that returns (model, loss_fn, batches)",
-    )
+    add_target(parser)
     defaults = Settings()
-    parser.add_argument("--json", action="store_true", help="print the reading as JSON on standard output, alone")
     parser.add_argument("--matrix", choices=sorted(MATRICES), default=defaults.matrix, help="default hessian")
     ways = ", ".join(METHODS)
     parser.add_argument(
@@ -65,13 +57,7 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Call the factory, measure, print."""
-    with contextlib.redirect_stdout(sys.stderr):  # what the model's code prints is not the reading
-        reading = _measured(options)
-    if options.json:
-        print(json.dumps(reading.to_dict(), allow_nan=False, ensure_ascii=False, indent=2))
-    else:
-        print_reading(console(), reading)
-    return 0
+    return answer(options, _measured, print_reading)
 
 
 def _measured(options: argparse.Namespace) -> CurvatureReading:

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import importlib
 import importlib.util
+import json
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import EigenscopeError, InputError
+from eigenscope.reports.terminal import console
+
+
+class _Printable(Protocol):
+    def to_dict(self) -> dict[str, object]: ...
+
+
+_Reading = TypeVar("_Reading", bound=_Printable)
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Add MODULE:NAME and --json, which every command on a model takes."""
+    parser.add_argument(
+        "target",
+        metavar="MODULE:NAME",
+        help="a dotted module or a .py file, and a function in it that returns (model, loss_fn, batches)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the reading as JSON on standard output, alone")
+
+
+def answer(
+    options: argparse.Namespace,
+    measured: Callable[[argparse.Namespace], _Reading],
+    shown: Callable[[Console, _Reading], None],
+) -> int:
+    """Measure, and print the reading: for people, or as JSON."""
+    with contextlib.redirect_stdout(sys.stderr):  # what the model's code prints is not the reading
+        reading = measured(options)
+    if options.json:
+        print(json.dumps(reading.to_dict(), allow_nan=False, ensure_ascii=False, indent=2))
+    else:
+        shown(console(), reading)
+    return 0
 
 
 def told(loss_fn: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:

@@ -35,10 +35,7 @@ def cut_off(roots: Iterable[Tensor]) -> bool:
 
 def edges_above(root: Tensor) -> set[tuple[Node, int]]:
     """Every edge of the autograd graph that `root` was computed through."""
-    if root.grad_fn is None:
-        return set()
-    nodes = {root.grad_fn, *nodes_above(root.grad_fn)}
-    return {(node, number) for above in nodes for node, number in above.next_functions if node is not None}
+    return {(node, number) for above in nodes_of([root]) for node, number in above.next_functions if node is not None}
 
 
 def nodes_of(roots: Iterable[Tensor]) -> set[Node]:

@@ -76,13 +76,6 @@ def why_not(shape: Sequence[int], kind: str) -> str | None:
         return "a vector: no matrix" if shape else "a single number: no matrix"
     if min(shape) == 0:
         return "empty"
-    if min(shape[0], _numel(shape[1:])) < 2:
+    if min(shape[0], math.prod(shape[1:])) < 2:
         return "too small: a single row or column"
     return None
-
-
-def _numel(shape: Sequence[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -76,13 +76,13 @@ def scan(
         )
         options = Options(layout, per_head, None if input_size is None else tuple(input_size))
         rows, broken = [], []
-        done, total = 0, sum(_size(task.shape) for task in tasks)
+        done, total = 0, sum(math.prod(task.shape) for task in tasks)
         for task, found in run_tasks(tasks, checkpoint, source, options, workers, backend):
             if isinstance(found, CheckpointError):
                 broken.append(Skipped(task.name, task.shape, task.dtype, str(found)))
             else:
                 rows += found
-            done += _size(task.shape)
+            done += math.prod(task.shape)
             if progress:
                 progress(done, total)
         return Scan(
@@ -133,10 +133,3 @@ def _ordered(rows: Sequence[MatrixRow], checkpoint: Checkpoint) -> Iterator[Matr
     """As stored, whatever order they came back in."""
     places = {entry.name: index for index, entry in enumerate(checkpoint.entries)}
     yield from sorted(rows, key=lambda row: places[row.name])
-
-
-def _size(shape: Sequence[Any]) -> int:
-    total = 1
-    for side in shape:
-        total *= int(side)
-    return total

@@ -5,6 +5,7 @@ Each matrix is worked on by one BLAS thread, so that a sum is always taken in th
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -131,7 +132,4 @@ def _work(task: Task) -> float:
 
 
 def _entries(task: Task) -> int:
-    total = 1
-    for side in task.shape:
-        total *= side
-    return total
+    return math.prod(task.shape)

@@ -4,7 +4,7 @@ The eigenvalues of WWᵀ/q for W with p × q independent entries of variance s²
 [s²(1−√γ)², s²(1+√γ)²], γ = p/q ≤ 1, whatever the entries' distribution. The largest of them fluctuates about the upper
 edge by the Tracy–Widom law on the scale of Johnstone (2001), and the whole distribution follows the law to within a
 multiple of log p/p (rigidity: Bai & Silverstein 2010). Both tests are calibrated on Gaussian matrices:
-`benchmarks/noise.py` measures their false alarms.
+`tests/weights/test_noise.py` measures their false alarms.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 TRACY_WIDOM_99 = 2.0234  # the 99 % quantile of the Tracy–Widom law, β = 1 (Bornemann 2010)
-_RIGIDITY = (1.0, 0.46)  # sup |F − MP| · p of a random matrix stays below a + b·log p (99 %: benchmarks/noise.py)
+_RIGIDITY = (
+    1.0,
+    0.46,
+)  # sup |F − MP| · p of a random matrix stays below a + b·log p (99 %: tests/weights/test_noise.py)
 
 
 @dataclass(frozen=True)
