@@ -82,13 +82,16 @@ class _TrainingClock:
 
 
 def idle_step(folder: Path, calls: int = 20_000) -> dict[str, float]:
-    """Microseconds of a `monitor.step(loss)` that is not due, with a run file being written."""
+    """Microseconds of a `monitor.step(loss)` that is not due, between steps of a training that empties the caches."""
     work = WORKLOADS["mlp"]()
-    optimizer = torch.optim.SGD(work.model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(work.model.parameters(), lr=1e-4)
     monitor = es.Monitor(work.model, mean_loss, [work.batch], optimizer=optimizer, every=10**9, run=folder / "idle")
-    loss = mean_loss(work.model, work.batch)
     times = []
     for _ in range(calls):
+        optimizer.zero_grad()
+        loss = mean_loss(work.model, work.batch)
+        loss.backward()
+        optimizer.step()
         start = time.perf_counter()
         monitor.step(loss)
         times.append(time.perf_counter() - start)

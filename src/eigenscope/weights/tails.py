@@ -59,25 +59,25 @@ def fit_power_law(singular_values: NDArray[np.float64]) -> PowerLaw | None:
 def _best_start(logs: NDArray[np.float64]) -> tuple[int, float, float]:
     """Where the tail begins that a power law fits best, its α and its distance."""
     last = len(logs) - _LEAST
-    sums = np.cumsum(logs[::-1])[::-1]  # of each tail
-    steps = np.arange(len(logs) + 1)
+    coarse = np.linspace(0, last, min(_STARTS, last + 1)).astype(int)
+    best = int(np.argmin(_fits(logs, coarse)[0]))
+    low, high = int(coarse[max(best - 1, 0)]), int(coarse[min(best + 1, len(coarse) - 1)])
+    near = np.append(coarse[best], np.arange(low, high + 1, max((high - low) // _STARTS, 1)))
+    distances, alphas = _fits(logs, near)
+    best = int(np.argmin(distances))
+    return int(near[best]), float(alphas[best]), float(distances[best])
 
-    def fit(start: int) -> tuple[float, float]:
-        count = len(logs) - start
-        mean = sums[start] / count - logs[start]
-        if mean <= 0:
-            return 1.0, math.inf
-        expected = -np.expm1((logs[start] - logs[start:]) / mean)
-        above = expected - steps[:count] / count
-        return max(float(above.max()), 1 / count - float(above.min())), 1 + 1 / mean
 
-    coarse = np.unique(np.linspace(0, last, _STARTS).astype(int))
-    best = int(np.argmin([fit(start)[0] for start in coarse]))
-    low, high = coarse[max(best - 1, 0)], coarse[min(best + 1, len(coarse) - 1)]
-    near = range(int(low), int(high) + 1, max((int(high) - int(low)) // _STARTS, 1))
-    start = min((*near, int(coarse[best])), key=lambda start: fit(start)[0])
-    distance, alpha = fit(start)
-    return start, float(alpha), distance
+def _fits(logs: NDArray[np.float64], starts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The Kolmogorov–Smirnov distance and α of the tail from each start."""
+    counts = (len(logs) - starts)[:, None]
+    sums = np.cumsum(logs[::-1])[::-1][starts][:, None]
+    means = sums / counts - logs[starts][:, None]
+    safe = np.where(means > 0, means, 1.0)
+    expected = -np.expm1(np.minimum(logs[starts][:, None] - logs, 0.0) / safe)  # 0 before the start, and at it
+    above = expected - np.maximum(np.arange(len(logs)) - starts[:, None], 0) / counts
+    distances = np.maximum(above.max(axis=1), 1 / counts[:, 0] - above.min(axis=1))
+    return np.where(means[:, 0] > 0, distances, np.inf), 1 + 1 / safe[:, 0]
 
 
 def against_lognormal(tail: NDArray[np.float64], alpha: float) -> tuple[float, float]:
@@ -106,7 +106,7 @@ def _lognormal(logs: NDArray[np.float64]) -> NDArray[np.float64]:
     natural = np.array([moments[0] / spread, -0.5 / spread])
     value, gap, covariance = _likelihood(natural, moments, powers)
     for _ in range(40):
-        step = np.linalg.lstsq(covariance, gap, rcond=1e-12)[0]
+        step = _newton_step(covariance, gap)
         size = 1.0
         while size > 1e-8:
             there = natural + size * step
@@ -123,6 +123,14 @@ def _lognormal(logs: NDArray[np.float64]) -> NDArray[np.float64]:
             break
     normalizer = float(natural @ moments) - value
     return np.asarray(natural[0] * logs + natural[1] * logs**2 - normalizer - logs)
+
+
+def _newton_step(covariance: NDArray[np.float64], gap: NDArray[np.float64]) -> NDArray[np.float64]:
+    """covariance⁻¹·gap; where y and y² can't be told apart, along their common direction alone."""
+    (a, b), (_, c) = covariance.tolist()
+    if (volume := a * c - b * b) > 1e-12 * a * c:
+        return np.array([c * gap[0] - b * gap[1], a * gap[1] - b * gap[0]]) / volume
+    return np.asarray(np.linalg.lstsq(covariance, gap, rcond=1e-12)[0])
 
 
 def _likelihood(
