@@ -24,11 +24,11 @@ def test_condition_numbers_are_right_to_a_thousandth(kappa):
 
 
 @pytest.mark.parametrize("kappa", [10, 1e3, 1e6, 1e9])
-@pytest.mark.parametrize("exact", [True, False])
-def test_every_value_lies_within_its_error(kappa, exact):
+@pytest.mark.parametrize("floor", [0.0, np.inf])
+def test_every_value_lies_within_its_error(kappa, floor):
     for seed in range(5):
         matrix, sigma = prescribed(kappa, seed=seed)
-        found = singular_spectrum(matrix, exact=exact)
+        found = singular_spectrum(matrix, floor=floor)
         for index, true in enumerate(sigma):
             assert abs(found.singular_values[index] - true) <= found.error_of(index) + 1e-14
 
@@ -60,12 +60,15 @@ def test_blocks_change_nothing(monkeypatch):
     np.testing.assert_allclose(singular_spectrum(matrix).singular_values, whole, rtol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(20, 30), (30, 20)])
-@pytest.mark.parametrize("exact", [True, False])
-def test_the_matrix_is_left_as_it_was(shape, exact):
-    matrix = torch.randn(shape, dtype=torch.float64)
+@pytest.mark.parametrize("shape", [(20, 30), (30, 20), (12, 10), (300, 9)])
+@pytest.mark.parametrize("rank", [3, 100])
+def test_the_matrix_is_left_as_it_was(shape, rank):
+    """By the Gram matrix, by an SVD, by an SVD of a triangle; of double precision, which needs no conversion."""
+    low = torch.randn(shape[0], rank, dtype=torch.float64), torch.randn(rank, shape[1], dtype=torch.float64)
+    matrix = low[0] @ low[1]
     before = matrix.clone()
-    singular_spectrum(matrix, exact=exact)
+    singular_spectrum(matrix)
+    singular_spectrum(matrix.T)
     assert torch.equal(matrix, before)
 
 
@@ -73,9 +76,23 @@ def test_a_zero_matrix_has_zero_values():
     assert not singular_spectrum(torch.zeros(3, 4)).singular_values.any()
 
 
-def test_a_deficient_matrix_is_not_decomposed_for_its_zeros():
+def test_zeros_are_told_apart_from_small_values_unless_they_need_not_be():
     generator = torch.Generator().manual_seed(0)
     low = torch.randn(200, 8, generator=generator) @ torch.randn(8, 300, generator=generator)
-    found = singular_spectrum(low)
-    assert found.method == "gram"
-    assert (found.singular_values > found.error_of(199)).sum() == 8
+    exact, enough = singular_spectrum(low), singular_spectrum(low, floor=1e-6)
+    assert (exact.method, enough.method) == ("svd", "gram")
+    for found in (exact, enough):
+        assert (found.singular_values > max(found.error_of(199), 1e-3)).sum() == 8
+
+
+@pytest.mark.parametrize("shape", [(100, 5000), (64, 64)])
+def test_a_few_small_values_together_are_found(shape):
+    """κ = 10⁷ with five values at the end: for the Gram matrix alone they are zeros."""
+    generator = torch.Generator().manual_seed(1)
+    left, right = (
+        torch.linalg.qr(torch.randn(n, shape[0], generator=generator, dtype=torch.float64))[0] for n in shape
+    )
+    sigma = torch.ones(shape[0], dtype=torch.float64)
+    sigma[-5:] = 1e-7
+    found = singular_spectrum((left * sigma) @ right.T).singular_values
+    np.testing.assert_allclose(found, sigma.numpy(), rtol=1e-3)

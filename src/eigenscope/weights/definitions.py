@@ -38,7 +38,7 @@ WEIGHT_DEFINITIONS: dict[str, Definition] = {
     "rank": Definition("rank", "Singular values that stand above the rounding floor.", "", ""),
     "rounding_floor": Definition(
         "rounding floor",
-        "What rounding to the stored type alone adds to a singular value: below it nothing is weight.",
+        "What rounding, to the stored type and in the arithmetic before, adds to a singular value: below it nothing is weight.",
         "as σ", "",
     ),
     "alpha": Definition(
@@ -48,7 +48,10 @@ WEIGHT_DEFINITIONS: dict[str, Definition] = {
         "", "Clauset, Shalizi & Newman 2009",
     ),
     "noise_edge": Definition(
-        "noise edge", "The σ that a random matrix of this size and noise exceeds in 1 of 100 cases.", "as σ", _PASTUR
+        "noise edge",
+        "The σ that a random matrix of this size exceeds in 1 of 100 cases. Its entries are as large as those of the "
+        "bulk below the spikes where that follows the Marchenko–Pastur law, else as those of the whole matrix.",
+        "as σ", _PASTUR,
     ),
     "spikes": Definition("spikes", "Singular values above the noise edge.", "", _PASTUR),
     "noise_distance": Definition(
@@ -58,7 +61,7 @@ WEIGHT_DEFINITIONS: dict[str, Definition] = {
     ),
     "spectrum_shape": Definition(
         "shape of the spectrum",
-        "flat: no elbow. noise: can't be told from a random matrix. power_law: the tail falls as one. low_rank: a "
+        "flat: no elbow. spiked: a few directions stand out, twice the next or more. noise: can't be told from a random matrix. power_law: the tail falls as one. low_rank: a "
         "quarter of the directions holds 99 %. rank_deficient: some directions are zero to rounding.",
         "", "",
     ),

@@ -16,6 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+_SINGLE = 2.0**-24  # unit roundoff of single precision
 TRACY_WIDOM_99 = 2.0234  # the 99 % quantile of the Tracy–Widom law, β = 1 (Bornemann 2010)
 _RIGIDITY = (
     1.0,
@@ -23,11 +24,15 @@ _RIGIDITY = (
 )  # sup |F − MP| · p of a random matrix stays below a + b·log p (99 %: tests/weights/test_noise.py)
 
 
+_FEW = 20  # singular values: of fewer, hardly any can be told from a random matrix's
+_BULK = 0.1  # sup |F − MP| of what is left without the spikes: above that, the law does not describe it
+
+
 @dataclass(frozen=True)
 class NoiseFit:
     """A spectrum beside the Marchenko–Pastur law of its shape."""
 
-    scale: float  # s, the standard deviation of the entries that explains the bulk
+    scale: float  # s, the standard deviation of the entries: of the bulk where that follows the law, else of all
     edge: float  # σ above which a value is a spike: the law's upper edge and what it fluctuates by (99 %)
     spikes: int  # singular values above the edge
     distance: float  # sup |F − MP| · p
@@ -35,29 +40,27 @@ class NoiseFit:
 
 
 def fit_noise(singular_values: NDArray[np.float64], rows: int, columns: int) -> NoiseFit:
-    """Compare with the law of a random `rows` × `columns` matrix; spikes are taken out of the variance step by step."""
+    """Compare with the law of a random `rows` × `columns` matrix; spikes are taken out of the variance step by step,
+    unless what is left does not follow the law either."""
     short, long = min(rows, columns), max(rows, columns)
     squares = np.sort(singular_values**2)
-    sums, spikes = np.cumsum(squares), 0
-    total = float(sums[-1])
-    for _ in range(50):
-        kept = short - spikes
-        scale = math.sqrt(float(sums[kept - 1]) / (kept * long))
-        found = short - int(np.searchsorted(squares, noise_edge(scale, short, long) ** 2, side="right"))
-        if found <= spikes or found >= short:
-            break
+    sums = np.cumsum(squares)
+    plain = scale = math.sqrt(float(sums[-1]) / (short * long))
+    distance, spikes = _distance(squares, plain, short, long), 0
+    while (found := _above(squares, noise_edge(scale, short, long))) > spikes and found < short:
         spikes = found
-    plain = math.sqrt(total / (short * long))
-    distance = _distance(squares, plain, short, long)
+        scale = math.sqrt(float(sums[short - spikes - 1]) / ((short - spikes) * long))
+    rest = short - spikes
+    if spikes and _distance(squares[:rest], scale, rest, long) > _BULK * rest:
+        scale = plain
     edge = noise_edge(scale, short, long)
     inside = bool(squares[-1] <= noise_edge(plain, short, long) ** 2)
-    return NoiseFit(
-        scale,
-        edge,
-        int(np.sum(squares > edge**2)),
-        distance,
-        inside and distance <= _RIGIDITY[0] + _RIGIDITY[1] * math.log(short),
-    )
+    rigid = distance <= _RIGIDITY[0] + _RIGIDITY[1] * math.log(short)
+    return NoiseFit(scale, edge, _above(squares, edge), distance, inside and rigid and short >= _FEW)
+
+
+def _above(squares: NDArray[np.float64], edge: float) -> int:
+    return len(squares) - int(np.searchsorted(squares, edge**2, side="right"))
 
 
 def noise_edge(scale: float, short: int, long: int) -> float:
@@ -75,6 +78,26 @@ def _distance(squares: NDArray[np.float64], scale: float, short: int, long: int)
     expected = np.interp(squares / (scale**2 * long), nodes, law, left=0.0, right=1.0) * short
     steps = np.arange(short)
     return float(max(np.max(np.abs(expected - steps)), np.max(np.abs(expected - steps - 1))))
+
+
+def expected_below(value: float, scale: float, rows: int, columns: int) -> float:
+    """How many singular values below `value` a random matrix has whose entries are of standard deviation `scale`."""
+    short, long = min(rows, columns), max(rows, columns)
+    if scale == 0:
+        return float(short)
+    nodes, law = _marchenko_pastur(short / long)
+    return short * float(np.interp(value**2 / (scale**2 * long), nodes, law, left=0.0, right=1.0))
+
+
+def floor_share(rows: int, columns: int, roundoff: float) -> float:
+    """What rounding can add to a singular value of stored weights, over the Frobenius norm.
+
+    Rounding to the stored type adds a random matrix whose entries are about u·rms(w)/√3, and the arithmetic that made
+    the weights, in single precision at the least, one of about its own unit (measured: 1.25 u for products of eight
+    terms). By Marchenko & Pastur's law it moves singular values by up to its entries' size times √m + √n.
+    """
+    entries = math.hypot(roundoff / math.sqrt(3), 1.25 * min(roundoff, _SINGLE))
+    return entries * (math.sqrt(rows) + math.sqrt(columns)) / math.sqrt(max(rows * columns, 1))
 
 
 @lru_cache(maxsize=64)

@@ -52,3 +52,12 @@ def rank_at(singular_values: Float64[Values, " k"], share: float) -> int:
     if held[-1] == 0:
         return 0
     return int(np.searchsorted(held, share * held[-1] * (1 - 1e-12)) + 1)
+
+
+def elbow(singular_values: Float64[Values, " k"], ratio: float = 2.0) -> int:
+    """After how many values the spectrum falls off: the largest step within the first half, 0 if none is `ratio`-fold."""
+    first = singular_values[: len(singular_values) // 2 + 1]
+    if len(first) < 2 or first[-1] <= 0:
+        return 0
+    steps = first[:-1] / first[1:]
+    return int(np.argmax(steps)) + 1 if steps.max() >= ratio else 0

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from eigenscope.diagnostics.estimate import Estimate
 from eigenscope.estimators.gram import Spectrum
-from eigenscope.weights.noise import NoiseFit, fit_noise
+from eigenscope.weights.noise import NoiseFit, expected_below, fit_noise, floor_share
 from eigenscope.weights.ranks import condition_number, effective_rank, entropy_rank, rank_at, stable_rank, variance_at
+from eigenscope.weights.shapes import Hidden, described
 from eigenscope.weights.tails import PowerLaw, fit_power_law
 
 
@@ -37,7 +38,7 @@ class WeightReading:
     rounding_floor: float  # what the storage's rounding alone adds to a singular value
     alpha: PowerLaw | None
     noise: NoiseFit
-    spectrum_shape: str  # flat, noise, power_law, low_rank or rank_deficient
+    spectrum_shape: str  # one of shapes.SHAPES
     sentence: str
 
     def to_dict(self) -> dict[str, object]:
@@ -65,17 +66,18 @@ _PLAIN = (
 def read_weights(spectrum: Spectrum, rows: int, columns: int, roundoff: float = 0.0) -> WeightReading:
     """The numbers of an m × n matrix whose entries were stored to a relative `roundoff`.
 
-    Rounding adds a random matrix whose entries are about u·|w|/√3: by Marchenko & Pastur's law it moves singular values
-    by up to u·rms(w)·(√m + √n)/√3, and a smallest value below that is rounding, not weight.
+    A singular value below `rounding_floor` is rounding, not weight: see `floor_share`.
     """
     sigma = spectrum.singular_values
     frobenius = float(np.linalg.norm(sigma))
-    floor = roundoff * frobenius / math.sqrt(3 * max(rows * columns, 1)) * (math.sqrt(rows) + math.sqrt(columns))
-    floor = max(floor, spectrum.error_of(len(sigma) - 1) if len(sigma) else 0.0)
+    arithmetic = spectrum.error_of(len(sigma) - 1) if len(sigma) else 0.0
+    floor = max(floor_share(rows, columns, roundoff) * frobenius, arithmetic)
     noise, alpha = fit_noise(sigma, rows, columns), fit_power_law(sigma[sigma > floor])
     rank = int(np.sum(sigma > floor))
     noise = replace(noise, spikes=min(noise.spikes, rank))
-    shape, sentence = described(sigma, rank, noise, alpha)
+    usual = expected_below(floor, frobenius / math.sqrt(max(rows * columns, 1)), rows, columns)
+    hidden = Hidden(int(np.sum(sigma <= arithmetic)), len(sigma) - rank, usual, roundoff)
+    shape, sentence = described(sigma, (rows, columns), hidden, noise, alpha)
     return WeightReading(
         rows=rows,
         columns=columns,
@@ -107,31 +109,3 @@ def _condition(sigma: NDArray[np.float64], floor: float) -> Estimate:
         return Estimate(float(sigma[0]) / floor, reason="at least: the smallest singular value is 0 to rounding")
     value = condition_number(sigma)
     return Estimate(value, error=value * floor / float(sigma[-1]))
-
-
-def described(sigma: NDArray[np.float64], rank: int, noise: NoiseFit, alpha: PowerLaw | None) -> tuple[str, str]:
-    """`spectrum_shape` and the sentence that says what it means."""
-    count = len(sigma)
-    if not count or sigma[0] == 0:
-        return "rank_deficient", "all entries are zero"
-    spread = f"spreads over {effective_rank(sigma):,.0f} of {count:,} directions"
-    held = f"rank 10 holds {variance_at(sigma, 10):.1%}" if count > 10 else ""
-    if rank < count:
-        words = [f"rank {rank:,} of {count:,}: {count - rank:,} directions are zero to rounding", held]
-        return "rank_deficient", _joined(words)
-    if noise.is_noise:
-        return "noise", _joined(
-            ["indistinguishable from noise: a random matrix of this size has the same spectrum", held]
-        )
-    if rank_at(sigma, 0.99) <= count / 4:
-        words = [f"{rank_at(sigma, 0.99):,} of {count:,} directions hold 99 %", held]
-        return "low_rank", _joined([*words]) + ": truncation compresses it well"
-    spikes = f"{noise.spikes:,} {'value stands' if noise.spikes == 1 else 'values stand'} above the noise"
-    if alpha is not None and alpha.preferred == "power_law" and alpha.distance < 0.1 and alpha.tail_count > count / 4:
-        return "power_law", _joined([f"{spread}; the tail falls as λ^−{alpha.alpha:.2g}", spikes, held])
-    closing = ": not compressible by truncation alone" if variance_at(sigma, max(count // 4, 1)) < 0.9 else ""
-    return "flat", _joined([f"{spread}; no elbow", held]) + closing
-
-
-def _joined(parts: list[str]) -> str:
-    return "; ".join(part for part in parts if part)

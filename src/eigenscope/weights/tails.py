@@ -41,6 +41,18 @@ class PowerLaw:
         """
         return "lognormal" if self.lognormal_ratio < 0 and self.lognormal_p <= 0.1 else "power_law"
 
+    @property
+    def holds(self) -> bool:
+        """Whether the exponent says anything: a close fit, and no rival that fits better."""
+        return self.preferred == "power_law" and self.distance < 0.1
+
+    @property
+    def told(self) -> str:
+        """The exponent with all that it means nothing without."""
+        rival = "a lognormal fits better" if self.preferred == "lognormal" else "a lognormal does not fit better"
+        tail = f"{self.tail_count:,} eigenvalues above x_min {self.x_min:.3g}, distance {self.distance:.3f}"
+        return f"{self.alpha:.2f} ± {self.standard_error:.2f} ({tail}; {rival})"
+
     def to_dict(self) -> dict[str, object]:
         return {**vars(self), "preferred": self.preferred}
 
@@ -81,23 +93,27 @@ def _fits(logs: NDArray[np.float64], starts: NDArray[np.int64]) -> tuple[NDArray
 
 
 def against_lognormal(tail: NDArray[np.float64], alpha: float) -> tuple[float, float]:
-    """Vuong's normalized log likelihood ratio of the power law over a lognormal that is cut off below x_min."""
+    """Vuong's normalized log likelihood ratio of the power law over a lognormal that is cut off below x_min.
+
+    Never above 0: a lognormal of ever larger variance is the power law in the limit.
+    """
     logs = np.log(tail / tail[0])
     power = math.log(alpha - 1) - alpha * logs
     rival = _lognormal(logs)
-    difference = power - rival
+    difference = power - rival if rival is not None else np.zeros(1)
     spread = float(np.std(difference))
-    if spread == 0:
+    if spread == 0 or np.sum(difference) >= 0:
         return 0.0, 1.0
     ratio = float(np.sum(difference)) / (spread * math.sqrt(len(tail)))
     return ratio, math.erfc(abs(ratio) / math.sqrt(2))
 
 
-def _lognormal(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log density (in units of x_min) of the likeliest lognormal above x_min.
+def _lognormal(logs: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Log density (in units of x_min) of the likeliest lognormal above x_min; None where that is the power law.
 
     With y = log(λ/x_min) ≥ 0 it is a normal distribution cut off below 0: an exponential family in (y, y²) whose log
-    likelihood is concave, found by Newton's method with halved steps where a step does not gain.
+    likelihood is concave, found by Newton's method with halved steps where a step does not gain. On the grid it exists
+    for a factor of y² above 0 too, where no lognormal does: the likeliest of those is their limit.
     """
     moments = np.array([np.mean(logs), np.mean(logs**2)])
     grid = np.linspace(0.0, 4 * float(logs.max()), 1001)
@@ -105,22 +121,21 @@ def _lognormal(logs: NDArray[np.float64]) -> NDArray[np.float64]:
     spread = max(float(np.var(logs)), 1e-12)
     natural = np.array([moments[0] / spread, -0.5 / spread])
     value, gap, covariance = _likelihood(natural, moments, powers)
-    for _ in range(40):
-        step = _newton_step(covariance, gap)
-        size = 1.0
+    for _ in range(60):
+        step, size = _newton_step(covariance, gap), 1.0
         while size > 1e-8:
-            there = natural + size * step
-            if there[1] < 0:
-                gained, *rest = _likelihood(there, moments, powers)
-                if gained > value:
-                    break
+            gained, *rest = _likelihood(natural + size * step, moments, powers)
+            if gained > value:
+                break
             size /= 2
         else:
             break
         done = gained - value < 1e-9
-        natural, value, (gap, covariance) = there, gained, rest
+        natural, value, (gap, covariance) = natural + size * step, gained, rest
         if done:
             break
+    if natural[1] >= 0:
+        return None
     normalizer = float(natural @ moments) - value
     return np.asarray(natural[0] * logs + natural[1] * logs**2 - normalizer - logs)
 
