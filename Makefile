@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 # Small networks on several threads are slower than on one, many times so on a busy machine.
 test test-all docs: export OMP_NUM_THREADS = 1
@@ -12,10 +13,10 @@ demo: .venv/installed  ## train a real network, watched live: make demo ARGS="--
 	$(BIN)/eigenscope demo $(ARGS)
 
 test: .venv/tested  ## what CI runs
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(ARGS)
 
 test-all: .venv/tested  ## with the rare longer tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: .venv/linted  ## ruff, mypy strict, and tsc over the dashboard's JavaScript
 	$(BIN)/ruff check .
@@ -32,6 +33,8 @@ bench: .venv/benched  ## the figures in the docs, measured again
 	$(BIN)/python benchmarks/run_file.py --json benchmarks/results/run_file.json
 	$(BIN)/python benchmarks/flow.py --json benchmarks/results/flow.json
 	$(BIN)/python benchmarks/scan.py --json benchmarks/results/scan.json
+	$(BIN)/python benchmarks/lowrank.py --ranks 8,64 --json benchmarks/results/lowrank.json
+	$(BIN)/python benchmarks/lora.py --json benchmarks/results/lora.json
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "eigenscope needs Python 3.11 or newer, this is " + sys.version.split()[0])'

@@ -28,7 +28,7 @@ class CheckpointError(InputError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(letter if letter.isprintable() else "�" for letter in message)[:1000])
+        super().__init__(printable(message)[:1000])
 
 
 class RunFileError(InputError):
@@ -41,6 +41,11 @@ class MeasurementError(EigenscopeError, RuntimeError):
 
 class ProductCheckError(MeasurementError):
     """The operator's products are not symmetric or disagree with finite differences."""
+
+
+def printable(text: str) -> str:
+    """Text from a file, fit for a terminal: on one line, without control characters."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def first_line(error: BaseException) -> str:

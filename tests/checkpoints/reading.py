@@ -14,6 +14,7 @@ from damage import damaged
 
 from eigenscope.checkpoints import open_checkpoint
 from eigenscope.errors import CheckpointError
+from eigenscope.scanning.scan import scan
 
 SECONDS = 30  # for one file
 GIGABYTE = 2**30
@@ -24,7 +25,7 @@ def too_long(*_: object) -> NoReturn:
 
 
 def outcome(source: Path) -> str:
-    """Read all of a checkpoint: "read" or "refused"; whatever else is raised comes out."""
+    """Read all of a checkpoint and scan it: "read" or "refused"; whatever else is raised comes out."""
     try:
         with open_checkpoint(source) as checkpoint:
             for entry in checkpoint.entries:
@@ -32,6 +33,7 @@ def outcome(source: Path) -> str:
                     assert tuple(checkpoint.load(entry.name).shape) == entry.shape
                 except CheckpointError as error:
                     check(error)
+        assert all("could not be analysed" not in item.reason for item in scan(source).skipped)
     except CheckpointError as error:
         check(error)
         return "refused"

@@ -50,6 +50,31 @@ def pytorch_legacy(folder: Path) -> Path:
     return path
 
 
+def rare() -> Tensors:
+    """8-bit floats with their scales, packed integers with theirs, and complex numbers."""
+    values = tensors()["layer.0.weight"]
+    return {
+        "block.weight": values.to(torch.float8_e4m3fn),
+        "block.weight_scale_inv": values[:1, :1] ** 2,
+        "wide.weight": values.to(torch.float8_e5m2),
+        "packed.qweight": torch.arange(48, dtype=torch.int32).reshape(6, 8),
+        "packed.scales": values[:2, :8].half(),
+        "spin": torch.complex(values, values.flip(0)),
+    }
+
+
+def safetensors_rare(folder: Path) -> Path:
+    path = folder / "rare.safetensors"
+    save_file(rare(), path)
+    return path
+
+
+def pytorch_rare(folder: Path) -> Path:
+    path = folder / "rare.pt"
+    torch.save(rare(), path)
+    return path
+
+
 def arrays() -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in tensors().items()}
 
@@ -178,6 +203,8 @@ SAMPLES: dict[str, Callable[[Path], Path]] = {
     "safetensors": safetensors,
     "pytorch": pytorch,
     "pytorch_legacy": pytorch_legacy,
+    "safetensors_rare": safetensors_rare,
+    "pytorch_rare": pytorch_rare,
     "npz": npz,
     "npz_compressed": npz_compressed,
     "npy": npy,

@@ -182,6 +182,28 @@ def test_an_id_is_downloaded_with_one_set_of_weights_and_nothing_else(tmp_path: 
     assert in_a_process("tiny/model", tmp_path / "cache") == "tiny/model 5 tiny"
 
 
+def test_an_id_with_several_models_in_it_is_refused_before_anything_is_downloaded(tmp_path: Path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    content = samples.gguf_file(tmp_path).read_bytes()
+    for name in ("Q2_K", "Q4_0", "Q8_0"):
+        (folder / f"model.{name}.gguf").write_bytes(content)
+    with serving(folder, "tiny/many") as (address, fetched):
+        said = in_a_process("tiny/many", tmp_path / "cache", HF_ENDPOINT=address)
+    assert fetched == []
+    assert said.startswith("the Hugging Face model 'tiny/many' holds several files with weights: download one")
+    assert said.endswith("and name it: model.Q2_K.gguf, model.Q4_0.gguf, model.Q8_0.gguf")
+
+
+def test_an_id_with_one_file_of_another_format_is_downloaded(tmp_path: Path):
+    folder = tmp_path / "one"
+    folder.mkdir()
+    samples.gguf_file(folder)
+    with serving(folder, "tiny/one") as (address, fetched):
+        assert in_a_process("tiny/one", tmp_path / "cache", HF_ENDPOINT=address).startswith("tiny/one 3")
+    assert fetched == ["model.gguf"]
+
+
 def test_an_id_that_nobody_has_says_so_in_one_line(tmp_path: Path):
     with serving(samples.sharded(tmp_path), "tiny/model") as (address, _):
         said = in_a_process("tiny/modle", tmp_path / "cache", HF_ENDPOINT=address)

@@ -46,7 +46,8 @@ def test_shapes_and_types_are_known_before_anything_is_loaded(name: str, tmp_pat
         for entry in checkpoint.entries:
             tensor = checkpoint.load(entry.name)
             assert tuple(tensor.shape) == entry.shape
-            assert (entry.kind == "integer") == (not tensor.is_floating_point())
+            assert (entry.kind == "integer") == (not tensor.is_floating_point() and not tensor.is_complex())
+            assert (entry.kind == "complex") == tensor.is_complex()
 
 
 @pytest.mark.parametrize("name", samples.SAMPLES)

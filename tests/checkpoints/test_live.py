@@ -1,5 +1,6 @@
 """A model in memory and its state dict."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -53,9 +54,20 @@ def test_a_tensor_without_values_is_refused():
         open_checkpoint(model).load("weight")
 
 
-@pytest.mark.parametrize("source", [nn.ReLU(), {}, {"a": 1}])
+@pytest.mark.parametrize("kind", ["<f4", ">f4", "f8", "longdouble", "c8", ">i2", "?"])
+def test_numpy_arrays_are_tensors_too(kind: str):
+    array = np.arange(12).reshape(3, 4).astype(kind)
+    views = array, array[::-1], array.T[:, ::2]
+    array.flags.writeable = False
+    for view in views:
+        found = open_checkpoint({"w": view, "name": np.array(["x"])})
+        assert [entry.name for entry in found.entries] == ["w"]
+        np.testing.assert_array_equal(found.load("w").numpy(), view)
+
+
+@pytest.mark.parametrize("source", [nn.ReLU(), {}, {"a": 1}, {"a": np.array(["x"])}])
 def test_nothing_to_read_says_so(source: object):
-    with pytest.raises(CheckpointError, match="holds no tensors: hand in a model, its state_dict"):
+    with pytest.raises(CheckpointError, match="holds no tensors or arrays: hand in a model, its state_dict"):
         open_checkpoint(source)  # type: ignore[arg-type]
 
 

@@ -36,6 +36,14 @@ def test_main_graph_branches_and_constants_are_all_found(tmp_path: Path):
         assert torch.equal(checkpoint.load(name), tensor)
 
 
+@pytest.mark.timeout(20)
+def test_thousands_without_a_name_get_one_each(tmp_path: Path):
+    tensor = helper.make_tensor("", TensorProto.FLOAT, [1], [1.0])
+    checkpoint = open_checkpoint(model(tmp_path, [tensor] * 30_000))
+    assert [entry.name for entry in checkpoint.entries[:3]] == ["tensor", "tensor #2", "tensor #3"]
+    assert checkpoint.entries[-1].name == "tensor #30000"
+
+
 NUMBERS = [TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8]
 
 

@@ -2,14 +2,16 @@
 
 import argparse
 import pickle
+import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from checkpoints import samples
 from eigenscope.checkpoints import open_checkpoint
@@ -133,6 +135,22 @@ def test_a_file_without_tensors_says_so(tmp_path: Path):
         open_checkpoint(saved(tmp_path, {"epoch": 1}))
 
 
+@pytest.mark.parametrize(("made", "kind"), [
+    (lambda: torch.eye(3).to_sparse(), "a sparse tensor"),
+    (lambda: torch.empty(3, 3, device="meta"), "a tensor without values"),
+])  # fmt: skip
+def test_a_file_whose_tensors_can_not_be_read_names_the_reason(tmp_path: Path, made: Callable[[], Tensor], kind: str):
+    said = f"model.pt holds no tensor that can be read, only {kind}: save dense tensors with their values"
+    with pytest.raises(CheckpointError, match=said):
+        open_checkpoint(saved(tmp_path, {"w": made()}))
+
+
+def test_another_programs_file_is_told_with_what_to_name_instead(tmp_path: Path):
+    (tmp_path / "tokens.bin").write_bytes(b"\x07\x00\x00\x00abc")
+    with pytest.raises(CheckpointError, match="it may be a tokenizer's; name the file with the weights, such as model"):
+        open_checkpoint(tmp_path / "tokens.bin")
+
+
 def test_a_pickle_that_torch_save_did_not_write_is_named_as_such(tmp_path: Path):
     path = tmp_path / "model.bin"
     path.write_bytes(pickle.dumps([1, 2]))
@@ -146,6 +164,61 @@ def test_torchscript_is_named_as_such(tmp_path: Path):
         torch.jit.script(nn.Linear(2, 2)).save(str(path))
     with pytest.raises(CheckpointError, match=r"a TorchScript program, not plain weights: torch.jit.load it and save"):
         open_checkpoint(path)
+
+
+def archive(path: Path, pickled: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in {"data.pkl": pickled, "byteorder": b"little", "data/0": bytes(64)}.items():
+            file.writestr(f"x/{name}", content)
+    return path
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("end", [b"Q.", b"ctorch._utils\n_rebuild_tensor\n(h\x00h\x00h\x00h\x00tR."])
+def test_a_pickle_that_would_take_for_ever_to_print_is_refused_at_once(end: bytes, tmp_path: Path):
+    """A persistent id, or the shape of a tensor, that is a tuple of two tuples of two tuples of …"""
+    doubled = b"\x80\x02)q\x00" + b"h\x00h\x00\x86q\x00" * 60
+    with pytest.raises(CheckpointError, match="damaged or truncated"):
+        open_checkpoint(archive(tmp_path / "x.pt", doubled + end))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("shape", [True, False])
+def test_a_shape_or_stride_that_would_take_for_ever_to_print_is_refused_at_once(shape: bool, tmp_path: Path):
+    storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x10tQ"
+    doubled = b")q\x00" + b"h\x00h\x00\x86q\x00" * 60
+    sizes = b"h\x00K\x04K\x01\x86" if shape else b"K\x04K\x04\x86h\x00"
+    pickled = b"\x80\x02" + doubled + b"0ctorch._utils\n_rebuild_tensor\n(" + storage + b"K\x00" + sizes + b"tR."
+    said = "a tensor of shape" if shape else "a tensor with the strides"
+    with pytest.raises(CheckpointError, match=rf"\({said} \(a tuple, a tuple\)\)"):
+        open_checkpoint(archive(tmp_path / "x.pt", pickled))
+
+
+@pytest.mark.timeout(20)
+def test_a_storage_s_key_that_would_take_for_ever_to_hash_is_refused_at_once(tmp_path: Path):
+    """In the older layout the keys stand in a pickle of their own."""
+    before = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {}]
+    keys = b"\x80\x02]" + b")" + b"2\x86" * 60 + b"a."  # DUP, TUPLE2
+    path = tmp_path / "x.pt"
+    path.write_bytes(b"".join(pickle.dumps(part, 2) for part in before) + keys)
+    with pytest.raises(CheckpointError, match=r"a storage whose key is a tuple"):
+        open_checkpoint(path)
+
+
+@pytest.mark.timeout(20)
+def test_lists_nested_without_an_end_are_refused_at_once(tmp_path: Path):
+    pickled = b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b"."
+    with pytest.raises(CheckpointError, match=r"x.pt: it nests over 100 containers: save the state_dict\(\) alone"):
+        open_checkpoint(archive(tmp_path / "x.pt", pickled))
+
+
+def test_a_state_dict_in_memory_nests_as_deep_and_no_deeper():
+    def nested(depth: int) -> dict[str, Any]:
+        return {"w": torch.ones(2, 2)} if depth == 0 else {"inner": nested(depth - 1)}
+
+    assert len(open_checkpoint(nested(90)).entries) == 1
+    with pytest.raises(CheckpointError, match="it nests over 100 containers"):
+        open_checkpoint(nested(200))
 
 
 def nested_tuples(depth: int) -> bytes:

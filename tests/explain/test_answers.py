@@ -121,3 +121,19 @@ def test_lessons_tell_what_each_example_is_for():
     assert "fall like 1/i" in lessons["power-law"]
     assert "two spaces" in lessons["counting"]
     assert "row 3 is 2 × row 2 − row 1" in lessons["counting"]
+
+
+@pytest.mark.parametrize(("rows", "told"), [
+    ([[2, 0], [0, 3]], "Nothing is turned."),
+    ([[-2, 0], [0, 3]], "The negative entry mirrors its axis, u = −v there."),
+    ([[-1, 0], [0, -1]], "The two negative entries mirror their axes, u = −v there, which together is a half turn."),
+    ([[-1, 0, 0], [0, -1, 0], [0, 0, -4]], "The three negative entries mirror their axes, u = −v there."),
+    ([[-7]], "its sign goes into u"),
+])  # fmt: skip
+def test_a_negative_entry_on_the_diagonal_is_a_mirror_and_two_are_a_half_turn(rows, told):
+    assert told in derive(rows).lesson
+
+
+def test_a_matrix_of_rank_1_has_one_vector_that_matters():
+    assert "3 inputs, in which v₁ matters, and 1 output" in derive([[1, 2, 3]]).lesson
+    assert "in which v₁ and v₂ matter, and" in derive([[1, 2, 3], [0, 1, 0]]).lesson

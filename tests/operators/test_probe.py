@@ -53,7 +53,7 @@ LOADER = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), batch
         ([[X, Y], [X, Y]], 2),
         ([{"x": X}, {"x": X}, {"x": X}], 3),
         ([Graphs("a", X)], 1),
-        (LOADER, 2),
+        pytest.param(LOADER, 2, id="DataLoader"),
     ],
     ids=str,
 )

@@ -108,3 +108,20 @@ def test_a_reading_without_blocks_is_printed_too():
     model = nn.Linear(8, 2)
     lines = printed(es.signal_flow(model, lambda m, x: (x @ m.weight.T).sin().sum(), X), 80)
     assert lines[0].startswith("UNRESOLVED  no module of the model runs")
+
+
+def test_the_whole_distribution_shows_as_three_quantiles():
+    """Of an orthogonal layer behind no activation all singular values are 1."""
+    with seeded(0):
+        model = nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(2)])
+        for layer in model:
+            nn.init.orthogonal_(layer.weight)
+    text = "\n".join(printed(es.signal_flow(model, wave, X, spectrum=True), 120))
+    assert "10 · 50 · 90 %" in text
+    assert text.count("1 · 1 · 1") == 2
+
+
+def test_nothing_to_try_is_said():
+    healthy = es.signal_flow(chain(3, 1.0, nn.Identity), wave, X, try_remedies=True)
+    assert healthy.verdict == "healthy"
+    assert "no remedy to try: the verdict is healthy" in healthy.notes

@@ -8,10 +8,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 
 from eigenscope.reports.scan_html import write_html
 from eigenscope.scanning.result import Scan
-from reports.scans import EVIL, deep_scan, odd_scan
+from eigenscope.scanning.scan import scan as scan_of
+from reports.scans import EVIL, deep_scan, matrix, odd_scan
 
 
 def html_of(scan):
@@ -107,6 +109,21 @@ def test_five_hundred_matrices_are_written_in_seconds_and_a_few_megabytes():
     assert len(scan.matrices) == 504
     assert time.perf_counter() - start < 10
     assert len(page) < 4e6
+
+
+def look_of(state):
+    page = html_of(scan_of(state))
+    return "".join(Elements(page).text).partition("Look first at ")[2].partition("\n")[0]
+
+
+def test_the_report_looks_first_at_what_is_broken_then_at_odd_spectra_then_at_the_worst_stretch():
+    plain = {"a": matrix(30, 30), "b": matrix(30, 30, 1, 3.0)}
+    worst = max(scan_of(plain), key=lambda row: row.reading.condition_number.value)
+    assert look_of(plain).startswith(f"{worst.name}: it has the worst κ, ")
+    low = plain | {"low": matrix(30, 2) @ matrix(2, 30)}
+    assert look_of(low).startswith("low: rank 2 of 30")
+    assert look_of(low | {"bad": torch.full((3, 3), torch.nan)}) == "bad: 9 NaN and 0 infinite entries of 9."
+    assert "Look first" not in html_of(Scan("nothing", "npz", (), (), 0.0))
 
 
 def test_a_checkpoint_without_matrices_is_a_page_too():

@@ -96,6 +96,13 @@ def test_the_cumulative_variance_ends_at_one_even_for_zeros():
     assert cumulative_variance(np.zeros(2)).tolist() == [1.0, 1.0]
 
 
+def test_the_least_value_of_a_map_has_a_colour_and_what_has_none_is_hatched(odd):
+    (axes, *_) = odd.plot().axes
+    (image,) = axes.images
+    assert max(image.cmap(0.0)[:3]) - min(image.cmap(0.0)[:3]) > 0.1
+    assert [patch.get_hatch() for patch in axes.patches] == ["////"]  # broken.weight
+
+
 def row(name, part=""):
     return MatrixRow(name, part, "float32", None)
 

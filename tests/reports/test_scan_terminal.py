@@ -3,17 +3,19 @@
 import csv
 import io
 import math
+import re
 
 import pytest
 import torch
 from rich.console import Console
 
 from eigenscope.errors import InputError
+from eigenscope.reports.compare_html import write_comparison_html
 from eigenscope.reports.compare_terminal import COMPARE_SORTS, print_comparison, sorted_changes
 from eigenscope.reports.directions_terminal import print_directions
 from eigenscope.reports.fitting import shortened
 from eigenscope.reports.scan_csv import write_csv
-from eigenscope.reports.scan_terminal import SORTS, print_scan, sorted_rows
+from eigenscope.reports.scan_terminal import SORTS, kappa, print_scan, sorted_rows
 from eigenscope.scanning.compare import compare
 from eigenscope.scanning.directions import directions
 from eigenscope.scanning.scan import scan
@@ -43,26 +45,76 @@ def tuned():
 def test_no_line_is_longer_than_the_terminal(odd, width, words):
     lines = printed(print_scan, width, odd, words=words)
     assert max(map(len, lines)) <= width
-    assert any("█" in line for line in lines)
+    assert any("█" in line for line in lines) or width < 80
 
 
 def test_a_wide_terminal_shows_more_columns_and_no_name_is_cut():
     found = scan({"model.layers.10.self_attn.q_proj.weight": matrix(40, 40), "b.weight": matrix(9, 9)})
-    assert "α" not in printed(print_scan, 80, found)[0]
+    assert "99 %" not in printed(print_scan, 60, found)[0]
     wide = printed(print_scan, 140, found)
-    assert "α" in wide[0]
+    assert "99 %" in wide[0]
     assert wide[1].startswith("model.layers.10.self_attn.q_proj.weight ")
 
 
-def test_long_names_lose_their_middle_and_keep_both_ends():
+def test_long_names_lose_what_stands_first_and_keep_the_layer_and_the_end():
     name = "model.language_model.layers.17.self_attn.q_proj.weight"
     assert shortened(name, 60) == name
     assert shortened(name, 50) == name.removesuffix(".weight")
-    short = shortened(name, 28)
-    assert len(short) == 28
-    assert short.startswith("model.")
-    assert short.endswith("self_attn.q_proj")
+    assert shortened(name, 28) == "…layers.17.self_attn.q_proj"
+    assert shortened(name, 24) == "…17.self_attn.q_proj"
+    assert shortened(name, 12) == "…17…q_proj"
+    assert shortened("A" * 40, 12) == "AAA…AAAAAAAA"
     assert shortened("h.0.c_attn.weight [query]", 20) == "h.0.c_attn [query]"
+
+
+BERT = {
+    f"bert.encoder.layer.{layer}.{kind}.weight": matrix(24, 24, layer)
+    for layer in range(12)
+    for kind in ("attention.self.query", "attention.output.dense", "intermediate.dense", "output.dense")
+}
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_names_told_apart_in_every_width_and_kappa_whole(width):
+    found = scan(BERT)
+    table = printed(print_scan, width, found)[: len(BERT) + 1]
+    assert max(map(len, table)) <= width
+    names = [line.split()[0] for line in table[1:]]
+    assert len(set(names)) == len(BERT)
+    for line, row in zip(table[1:], found.matrices, strict=True):
+        assert str(row.layer) in line.split()[0]
+        assert kappa(row.reading) in line
+
+
+def test_what_all_names_begin_with_stands_in_the_head_alone():
+    lines = printed(print_scan, 80, scan(BERT))
+    assert lines[0].startswith("in bert.encoder.layer.  ")
+    assert printed(print_scan, 40, scan(BERT))[0].startswith("in …layer.  ")
+    assert lines[1].startswith("0.attention.self.query  ")
+    alone = {"h.weight": matrix(9, 9)}
+    assert printed(print_scan, 80, scan(alone))[0].startswith("matrix  ")
+
+
+def test_a_legend_explains_the_columns_that_are_there():
+    legend = (
+        "eff. rank: directions it spreads over, of all · κ: σ₁ over the smallest σ · 99 %: rank that holds 99 % of Σσ²"
+    )
+    text = "\n".join(printed(print_scan, 200, scan(BERT)))
+    assert legend in text
+    assert "conv. norm" not in text
+    assert "99 %: rank" not in "\n".join(printed(print_scan, 40, scan(BERT)))
+
+
+def test_the_norm_of_a_convolution_has_a_column_where_a_size_is_given():
+    lines = printed(print_scan, 100, scan({"a.weight": matrix(4, 27).view(4, 3, 3, 3)}, input_size=(8, 8)))
+    assert "conv. norm" in lines[0]
+    norm = scan({"a.weight": matrix(4, 27).view(4, 3, 3, 3)}, input_size=(8, 8))["a.weight"].operator_norm
+    assert f"{norm:.3g}" in lines[1]
+
+
+def test_percentages_are_written_in_one_way(odd, tuned):
+    for lines in (printed(print_scan, 200, odd), printed(print_comparison, 200, tuned)):
+        assert not [line for line in lines if re.search(r"\d%", line)]
 
 
 def test_parts_stand_under_their_tensor_and_keep_their_names_when_sorted():
@@ -117,6 +169,33 @@ def test_csv_has_a_row_for_every_tensor(odd):
     assert rows[-1]["reason"] == odd.skipped[-1].reason
 
 
+FORMULAS = ["=HYPERLINK(0)", "+1", "-1", "@SUM(A1)"]
+
+
+def test_no_name_is_a_formula_to_a_spreadsheet():
+    state = {name: matrix(4, 5, index) for index, name in enumerate(FORMULAS)} | {"=bias": torch.ones(3)}
+    out = io.StringIO()
+    write_csv(out, scan(state))
+    rows = list(csv.DictReader(io.StringIO(out.getvalue())))
+    assert [row["name"] for row in rows] == [f"'{name}" for name in (*FORMULAS, "=bias")]
+    assert not any(value.startswith("'") for row in rows for name, value in row.items() if name != "name")
+
+
+CONTROL = {"a\x1b]0;taken\x07\x1b[31m": matrix(6, 7), "line\nbreak": matrix(5, 6), "bias\x1b[2J": torch.ones(3)}
+
+
+def test_control_characters_of_names_reach_neither_terminal_nor_csv():
+    found = scan(CONTROL)
+    lines = printed(print_scan, 200, found)
+    lines += printed(print_comparison, 200, compare(CONTROL, {name: 2 * value for name, value in CONTROL.items()}))
+    assert all(line.isprintable() for line in lines)
+    assert sum("a�]0;taken��[31m" in line for line in lines) > 2
+    out = io.StringIO()
+    write_csv(out, found)
+    assert all(line.isprintable() for line in out.getvalue().splitlines())
+    assert len(out.getvalue().splitlines()) == 1 + len(CONTROL)
+
+
 # -- compare ----------------------------------------------------------------------------------------------------------
 
 
@@ -148,6 +227,18 @@ def test_a_change_of_full_rank_and_its_intruders_are_told():
     assert "ΔW has rank exactly" not in text
 
 
+def test_a_base_of_zeros_has_a_dash_for_its_directions():
+    found = compare({"w": torch.zeros(5, 6), "v": matrix(5, 6)}, {"w": matrix(5, 6), "v": matrix(5, 6, 1)})
+    assert any(line.startswith("w ") and line.count("—") == 2 for line in printed(print_comparison, 120, found))
+    for sort in COMPARE_SORTS:
+        assert len(sorted_changes(found.changes, sort)) == 2
+    alone = compare({"w": torch.zeros(5, 6)}, {"w": matrix(5, 6)})
+    assert "There are no leading directions to compare" in " ".join(printed(print_comparison, 200, alone))
+    page = io.StringIO()
+    write_comparison_html(page, found)
+    assert "—" in page.getvalue()
+
+
 def test_changes_are_sorted_by_what_turned_furthest(tuned):
     overlaps = [change.overlap for change in sorted_changes(tuned.changes, "overlap")]
     assert overlaps == sorted(overlaps)
@@ -166,5 +257,5 @@ def test_directions_show_weights_whole_in_lines_that_fit(width):
     assert max(map(len, lines)) <= width
     assert "#0 +1.00" in text
     share = (25 + 9) / (25 + 9 + 1 + 0.25)
-    assert lines[-1] == f"together {share:.1%} of Σσ²"
+    assert lines[-1] == f"together {100 * share:.1f} % of Σσ²"
     assert math.isclose(sum(direction.share for direction in directions(state, "w", 4)), 1.0)

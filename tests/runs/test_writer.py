@@ -101,7 +101,7 @@ def test_values_come_with_or_without_an_error(writer):
         assert np.isnan(run["num_matvecs"].errors[0])
 
 
-@pytest.mark.parametrize("value", ["high", None, object(), torch.ones(2)], ids=str)
+@pytest.mark.parametrize("value", ["high", None, object(), torch.ones(2)], ids=lambda value: type(value).__name__)
 def test_what_is_no_number_is_dropped_and_counted(writer, value):
     writer.scalar("loss", 0, value)
     writer.scalar("loss", 2**70, 1.0)

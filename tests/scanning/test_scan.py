@@ -1,7 +1,9 @@
 """A whole scan: every tensor accounted for, the numbers those of NumPy, the same bits however it is spread."""
 
+import asyncio
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -82,7 +84,7 @@ def test_rounding_to_half_moves_singular_values_by_about_the_stated_floor():
 
 @pytest.mark.parametrize("options", [{"workers": 2}, {"match": "layers.*"}, {"exclude": ["conv*", "broken"]}])
 def test_options(checkpoint, options):
-    found, plain = es.scan(checkpoint, **options), es.scan(checkpoint)
+    found, plain = es.scan(checkpoint, **options), es.scan(checkpoint, device="cpu")
     assert len(found.matrices) == {"workers": 5, "match": 3, "exclude": 3}[next(iter(options))]
     for row in found.matrices:
         if row.reading is not None:
@@ -90,9 +92,37 @@ def test_options(checkpoint, options):
     assert len(found.skipped) + len(found.matrices) == 9
 
 
-def test_a_ray_cluster_gives_the_same_bits(checkpoint):
-    pytest.importorskip("ray", reason="needs Ray: pip install 'eigenscope[ray]'")
-    found, plain = es.scan(checkpoint, backend="ray"), es.scan(checkpoint)
+def processes(ray):
+    """The cluster's processes, of which as many work at once: each waits until the other has come."""
+
+    @ray.remote(num_cpus=0)
+    class Meeting:
+        def __init__(self):
+            self.met, self.all = set(), asyncio.Event()
+
+        async def come(self, process):
+            self.met.add(process)
+            if len(self.met) == 2:
+                self.all.set()
+            await self.all.wait()
+            return self.met
+
+    meeting = Meeting.remote()
+    work = ray.remote(lambda: ray.get(meeting.come.remote(os.getpid())))
+    (met, other) = ray.get([work.remote(), work.remote()], timeout=60)
+    assert met == other
+    return met
+
+
+def test_a_ray_cluster_of_two_processes_gives_the_same_bits(checkpoint):
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install 'eigenscope[ray]'")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        assert len(processes(ray)) == 2
+        found, plain = es.scan(checkpoint, backend="ray"), es.scan(checkpoint, device="cpu")
+    finally:
+        ray.shutdown()
+    assert len(found.matrices) == len(plain.matrices)
     for row, other in zip(found.matrices, plain.matrices, strict=True):
         if row.reading is not None:
             assert row.reading.singular_values.tobytes() == other.reading.singular_values.tobytes()
@@ -127,9 +157,15 @@ def test_json_is_strict_and_has_the_names_of_the_issue(checkpoint):
     assert {"name", "reason"} <= plain["skipped"][0].keys()
 
 
+@pytest.mark.parametrize("shape", [(4, 4), (3, 70), (60, 80)])
+def test_zeros_are_strict_json_too(shape):
+    plain = es.scan({"zeros": torch.zeros(shape), "other": torch.eye(3)}).to_dict()
+    assert json.loads(json.dumps(plain, allow_nan=False))["matrices"][0]["spectral_norm"]["value"] == 0.0
+
+
 @pytest.mark.parametrize(("rule", "names"), [
     ("condition_number>1e6", {"layers.1.weight", "broken"}),
-    ("spectrum_shape==noise", {"layers.0.weight", "layers.1.half", "conv.weight", "broken"}),
+    ("spectrum_shape==noise", {"layers.0.weight", "layers.1.half", "broken"}),  # of 4 values hardly any is noise
     ("rank_at_99<=3", {"layers.1.weight", "broken"}),
 ])  # fmt: skip
 def test_rules_name_the_rows_at_fault(checkpoint, rule, names):

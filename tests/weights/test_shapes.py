@@ -53,3 +53,17 @@ def test_an_elbow_is_the_largest_step_of_the_first_half():
     assert elbow(np.array([9.0, 8.0, 1.0, 0.9, 0.1, 0.01])) == 2
     assert elbow(np.array([3.0, 2.9, 2.8, 2.7])) == 0
     assert elbow(np.array([1.0])) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor.*:UserWarning")
+def test_what_quantization_hides_is_no_missing_direction():
+    """Values 10⁻³ to 1: in int8 a third of them lie below what its steps add, and nobody can tell."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(n, 128, generator=generator))[0] for n in (128, 256))
+    matrix = (left * torch.logspace(0, -3, 128)) @ right.T
+    stored = torch.quantize_per_tensor(matrix, float(matrix.abs().max()) / 127, 0, torch.qint8)
+    reading = es.scan({"w": stored})["w"].reading
+    off = torch.linalg.matrix_norm(stored.dequantize() - matrix, 2)
+    assert 0.5 * reading.rounding_floor < off < 1.5 * reading.rounding_floor
+    assert reading.spectrum_shape != "rank_deficient"
+    assert "below what rounding to the stored type adds" in reading.sentence

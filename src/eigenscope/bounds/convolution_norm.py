@@ -24,8 +24,11 @@ _TIGHT = 1.02  # upper ÷ lower, above which an operator that is not too large i
 _MODES = {"constant": "zeros", "zeros": "zeros", "circular": "circular", "reflect": "reflect", "replicate": "replicate"}
 
 
-def convolution_norm(conv: Convolution, *, unroll: bool = True) -> Norm:
-    """The operator norm, exact or bounded from above; see the module for which, and why it is a bound."""
+def convolution_norm(conv: Convolution, *, unroll: bool = True, lower: bool = True) -> Norm:
+    """The operator norm, exact or bounded from above; see the module for which, and why it is a bound.
+
+    Without `lower` no bound from below is looked for, where nothing is decided by it: that is a third of the price.
+    """
     conv = replace(conv, weight=conv.weight.double(), mode=_MODES[conv.mode])
     if not bool(conv.weight.any()):
         return Norm(0.0, "the kernel is zero", exact=True)
@@ -38,19 +41,19 @@ def convolution_norm(conv: Convolution, *, unroll: bool = True) -> Norm:
     rows = gram_rows(conv)
     if unroll and rows <= SOLVED:
         return unrolled_norm(conv)
-    norm = _bounded(conv)
+    norm = _bounded(conv, lower or (unroll and rows <= PROVEN))
     if unroll and rows <= PROVEN and (norm.lower is None or norm.value > _TIGHT * norm.lower):
         return unrolled_norm(conv)
     return norm
 
 
-def _bounded(conv: Convolution) -> Norm:
+def _bounded(conv: Convolution, lower: bool) -> Norm:
     """By the best twisted torus."""
     repeats, conv = without_padding(conv)
     value, twist = twisted_torus(conv)
     method = f"twisted torus (twist {twist})" + (" times padding's repeats: loose" if repeats > 1 else "")
-    lower = lower_norm(conv) if repeats == 1 else None
-    return Norm(outward(math.sqrt(value * repeats)), method, exact=False, lower=lower)
+    least = lower_norm(conv) if lower and repeats == 1 else None
+    return Norm(outward(math.sqrt(value * repeats)), method, exact=False, lower=least)
 
 
 def without_padding(conv: Convolution) -> tuple[float, Convolution]:

@@ -6,43 +6,16 @@ import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar, Self
 
-import torch
 from torch import Tensor
 
+from eigenscope.checkpoints.entry import Entry, dtype_name
+from eigenscope.checkpoints.scales import scaled, with_scales
 from eigenscope.errors import CheckpointError, first_line
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One stored tensor, known from the header alone: nothing of it has been loaded.
-
-    `roundoff` is the unit roundoff that the storage implies, relative to the entry's largest value: half of the spacing
-    of the floating-point type, a step of 2¹⁻ᵇ for b-bit quantization by blocks (GGUF), 0 for integers.
-    """
-
-    name: str  # as stored
-    shape: tuple[int, ...]  # row-major, after dequantization
-    dtype: str  # as stored: "float32", "bfloat16", "int64", "Q4_1", ...
-    kind: str  # "float" | "integer" | "quantized" | "other" (not readable)
-    roundoff: float
-    aside: str | None = None  # why this is no weight of the model ("state of the optimizer") or can't be read
-    readable: bool = True
-
-    @classmethod
-    def of(cls, name: str, shape: Sequence[int], dtype: torch.dtype, aside: str | None = None) -> Entry:
-        """An entry that is stored as a type of PyTorch."""
-        floating = dtype.is_floating_point or dtype.is_complex
-        roundoff = float(torch.finfo(dtype).eps) / 2 if floating else 0.0
-        return cls(name, tuple(shape), dtype_name(dtype), "float" if floating else "integer", roundoff, aside)
-
-    @classmethod
-    def unreadable(cls, name: str, shape: Sequence[int], dtype: str, why: str) -> Entry:
-        """An entry for what is listed and never loaded."""
-        return cls(name, tuple(shape), dtype, "other", 0.0, why, readable=False)
+__all__ = ["Checkpoint", "Entry", "damaged", "dtype_name", "reading"]
 
 
 class Checkpoint(ABC):
@@ -60,7 +33,7 @@ class Checkpoint(ABC):
         notes: Sequence[str] = (),
     ) -> None:
         self.name = name  # what people call it: a file's name, a Hugging Face id, a class
-        self.entries = tuple(entries)
+        self.entries, self._scale_of = with_scales(entries)
         self.config: Mapping[str, object] = config or {}
         self.tied: Mapping[str, str] = tied or {}  # entry → the earlier entry that it shares its values with
         self.notes = tuple(notes)
@@ -69,7 +42,7 @@ class Checkpoint(ABC):
             raise CheckpointError(f"{name} is damaged: two tensors have the same name; get a fresh copy")
 
     def load(self, name: str) -> Tensor:
-        """One tensor, on the CPU: float types as stored, quantized ones as float32.
+        """One tensor, on the CPU: float types as stored, quantized ones and 8-bit floats as float32, scales applied.
 
         Raises `CheckpointError`, in one line, where there is none of that name or it can't be read.
         """
@@ -81,7 +54,14 @@ class Checkpoint(ABC):
         if not entry.readable:
             raise CheckpointError(f"{self.name}: {name} can't be read: {entry.aside}")
         with reading(f"{self.name}: {name}"):
-            return self._load(entry)
+            values, scale = self._load(entry), self._scale_of.get(name)
+            if scale is not None:
+                return scaled(values, self._load(self._by_name[scale]))
+            return values.float() if values.is_floating_point() and values.dtype.itemsize == 1 else values
+
+    def stored(self, name: str) -> Tensor:
+        """One tensor as it is stored, without its scale."""
+        return self._load(self._by_name[name])
 
     @abstractmethod
     def _load(self, entry: Entry) -> Tensor:
@@ -105,11 +85,6 @@ class Checkpoint(ABC):
 
     def __repr__(self) -> str:
         return f"<{self.format} checkpoint {self.name}: {len(self.entries)} tensors>"
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """`float32` for `torch.float32`."""
-    return str(dtype).removeprefix("torch.")
 
 
 @contextmanager

@@ -21,8 +21,14 @@ LARGEST_INDEX = 2**63 - 1
 def byte_count(shape: Sequence[int], dtype: torch.dtype) -> int:
     """Bytes that a tensor takes; raises ValueError for a shape that no tensor has."""
     if any(type(length) is not int or not 0 <= length <= LARGEST_INDEX for length in shape) or len(shape) > 64:
-        raise ValueError(f"a tensor of shape {str(tuple(shape))[:60]}")
+        raise ValueError(f"a tensor of shape {plainly(shape)}")
     return math.prod(shape) * dtype.itemsize
+
+
+def plainly(values: Sequence[object]) -> str:
+    """Values from a file, in a few words: of what is no number only the type, for tuples within tuples have no end."""
+    plain = [str(value)[:24] if isinstance(value, int | float) else f"a {type(value).__name__}" for value in values[:4]]
+    return f"({', '.join([*plain, '…'] if len(values) > 4 else plain)}{',' if len(values) == 1 else ''})"
 
 
 def check_spans(spans: Iterable[tuple[int, int, str]], end: int) -> None:

@@ -46,7 +46,7 @@ class Folder(Checkpoint):
         )
 
     def _load(self, entry: Entry) -> Tensor:
-        return self._home[entry.name].load(entry.name)
+        return self._home[entry.name].stored(entry.name)  # its scale may be in another shard
 
     def labels(self, name: str, axis: int) -> Sequence[str] | None:
         """The tokens, for the rows of an embedding or a head; rows beyond the vocabulary are padding."""
@@ -90,8 +90,8 @@ def _weights(folder: Path, index: Path | None) -> list[Path]:
         looked = f"{', '.join(WEIGHTS)} (or an index of shards), or one file of {known_formats()}"
         raise CheckpointError(f"{folder} is a folder without weights: looked for {looked}{hint}")
     if len(found) == 1:
-        return _complete(folder, found) or [folder / found[0]]
-    if shards := _complete(folder, found):
+        return shards_of(folder, found) or [folder / found[0]]
+    if shards := shards_of(folder, found):
         return shards
     raise CheckpointError(f"{folder} holds several files with weights: name one of {', '.join(found[:8])}")
 
@@ -118,7 +118,7 @@ def _indexed(index: Path) -> list[Path]:
     return [index.parent / shard for shard in promised]
 
 
-def _complete(folder: Path, found: Sequence[str]) -> list[Path] | None:
+def shards_of(folder: Path, found: Sequence[str]) -> list[Path] | None:
     """All shards of one model, told by their names; None where the files are no shards of one model."""
     matches = [_SHARD.fullmatch(name) for name in found]
     if not all(matches) or len({(m[1], m[3], m[4]) for m in matches if m}) != 1 or matches[0] is None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from eigenscope.checkpoints.base import Checkpoint
 from eigenscope.checkpoints.files import read_json
-from eigenscope.checkpoints.folder import INDEX, WEIGHTS, Folder
+from eigenscope.checkpoints.folder import INDEX, WEIGHTS, Folder, shards_of
 from eigenscope.checkpoints.registry import formats, recognize
 from eigenscope.errors import CheckpointError, first_line
 
@@ -25,12 +26,34 @@ def is_id(source: str) -> bool:
 def open_hub(name: str) -> Checkpoint:
     """Download what is not in the cache yet (descriptions, then one set of weights), and open it."""
     folder = _fetch(name, _DESCRIPTIONS)
+    there = _listed(name, folder)
     for patterns in _choices(folder):
-        folder = _fetch(name, patterns)
-        if any(next(folder.glob(pattern), None) for pattern in patterns):
+        found = sorted(file for file in there if any(fnmatch(file, pattern) for pattern in patterns))
+        if found:
+            folder = _fetch(name, _one_model(name, found) if patterns[0].startswith("*") else found)
             break
-    found = recognize(folder)
-    return Folder(folder, name) if found is None else found.open(folder)
+    known = recognize(folder)
+    return Folder(folder, name) if known is None else known.open(folder)
+
+
+def _listed(name: str, folder: Path) -> list[str]:
+    """The files of the model; offline those of its cache. Files in folders of their own are other models."""
+    try:
+        files = _hub().list_repo_files(name)
+    except Exception:  # offline: what else is wrong, a download tells in its own words
+        files = [path.name for path in folder.iterdir()]
+    return [file for file in files if "/" not in file]
+
+
+def _one_model(name: str, files: list[str]) -> list[str]:
+    """Files that are one model, whole or in shards; raises `CheckpointError` before several are downloaded."""
+    if len(files) > 1 and shards_of(Path(name), files) is None:
+        shown = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
+        raise CheckpointError(
+            f"the Hugging Face model {name!r} holds several files with weights: "
+            f"download one ('hf download {name} FILE') and name it: {shown}"
+        )
+    return files
 
 
 def _choices(folder: Path) -> list[list[str]]:
@@ -45,11 +68,17 @@ def _choices(folder: Path) -> list[list[str]]:
 
 
 def _fetch(name: str, patterns: list[str]) -> Path:
-    hub = _package()
     try:
-        return Path(hub.snapshot_download(name, allow_patterns=patterns))
+        return Path(_hub().snapshot_download(name, allow_patterns=patterns))
     except Exception as error:  # of the network, of the cache's disk, of the id
         raise CheckpointError(_explained(name, error)) from error
+
+
+def _hub() -> Any:
+    """Imported where it is used: reading a file needs none of it."""
+    import huggingface_hub
+
+    return huggingface_hub
 
 
 def _explained(name: str, error: Exception) -> str:
@@ -68,11 +97,3 @@ def _explained(name: str, error: Exception) -> str:
         return f"the Hugging Face cache can't be used for {name!r} ({error.strerror}): check {where}"
     reason = f"{kind}: {first_line(error)}"
     return f"the Hugging Face model {name!r} can't be fetched ({reason}): download it and name its folder"
-
-
-def _package() -> Any:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise CheckpointError("a Hugging Face id needs huggingface_hub: pip install 'eigenscope[hub]'") from error
-    return huggingface_hub

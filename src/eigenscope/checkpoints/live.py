@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eigenscope.checkpoints.base import Checkpoint, Entry
+from eigenscope.checkpoints.base import Checkpoint, Entry, dtype_name
 from eigenscope.checkpoints.trees import leaves, named
 from eigenscope.errors import CheckpointError
 
@@ -22,13 +24,14 @@ class Live(Checkpoint):
 
     def __init__(self, source: Source) -> None:
         if isinstance(source, nn.Module):
-            name, found = type(source).__name__, _of_module(source)
+            name, found, groups = type(source).__name__, _of_module(source), _groups(source)
         else:
-            name, found = "state dict", named(list(leaves(source, lambda node: isinstance(node, Tensor))))
+            name, found = "state dict", named([(path, _tensor(node)) for path, node in leaves(source, _is_tensor)])
+            groups = {}
         if not found:
-            raise CheckpointError(f"{name} holds no tensors: hand in a model, its state_dict(), or a path")
+            raise CheckpointError(f"{name} holds no tensors or arrays: hand in a model, its state_dict(), or a path")
         self._tensors: dict[str, Tensor] = {name: tensor for name, tensor, _ in found}
-        entries = [Entry.of(name, tensor.shape, tensor.dtype, aside) for name, tensor, aside in found]
+        entries = [replace(_entry(name, tensor, aside), groups=groups.get(name, 0)) for name, tensor, aside in found]
         super().__init__(name, entries, config=_config(source), tied=_tied(self._tensors))
 
     def _load(self, entry: Entry) -> Tensor:
@@ -36,6 +39,35 @@ class Live(Checkpoint):
         if tensor.is_meta:
             raise CheckpointError(f"{self.name}: {entry.name} is on the meta device, without values: load the weights")
         return (tensor.dequantize() if tensor.is_quantized else tensor.to_dense()).cpu()
+
+
+def _is_tensor(node: Any) -> bool:
+    return isinstance(node, Tensor) or (isinstance(node, np.ndarray) and node.dtype.kind in "biufc")
+
+
+def _tensor(node: Any) -> Tensor:
+    """A NumPy array as a tensor: its own memory where PyTorch can use that."""
+    if isinstance(node, Tensor):
+        return node
+    try:
+        return torch.from_numpy(node if node.flags.writeable else node.copy())
+    except (TypeError, ValueError):  # of another byte order, with negative strides, or wider than float64
+        native = node.dtype.newbyteorder("=")
+        wide = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}.get(native.kind, native)
+        return torch.from_numpy(node.astype(min(native, wide, key=lambda kind: kind.itemsize), order="C"))
+
+
+def _entry(name: str, tensor: Tensor, aside: str | None) -> Entry:
+    if not tensor.is_quantized:
+        return Entry.of(name, tensor.shape, tensor.dtype, aside)
+    roundoff = 0.5 ** (8 * tensor.dtype.itemsize)
+    return Entry(name, tuple(tensor.shape), dtype_name(tensor.dtype), "quantized", roundoff, aside)
+
+
+def _groups(module: nn.Module) -> Mapping[str, int]:
+    """Of each convolution, by the name of its weight."""
+    found = ((f"{name}.weight".lstrip("."), getattr(part, "groups", None)) for name, part in module.named_modules())
+    return {name: groups for name, groups in found if isinstance(groups, int)}
 
 
 def _of_module(module: nn.Module) -> list[tuple[str, Any, str | None]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from eigenscope.checkpoints.files import byte_count
+from eigenscope.checkpoints.files import byte_count, plainly
 from eigenscope.checkpoints.pickles import Global
 from eigenscope.errors import CheckpointError
 
@@ -60,7 +60,7 @@ class StoredTensor:
         byte_count(self.shape, self.dtype)
         whole = all(type(number) is int and number >= 0 for number in (self.offset, *self.stride))
         if len(self.shape) != len(self.stride) or not whole:
-            raise ValueError(f"a tensor with the strides {str(self.stride)[:60]}")
+            raise ValueError(f"a tensor with the strides {plainly(self.stride)}")
         available = self.storage.size // self.dtype.itemsize
         if max(self.offset + self.extent, math.prod(self.shape)) > available:
             raise ValueError(f"a tensor of shape {self.shape} claims more than the {available} values of its storage")
@@ -80,7 +80,8 @@ def storage_of(identity: Any) -> Storage:
     match identity:
         case ("storage", Global(_, name), str(key), _, int(count), *_) if name in _STORAGES and count >= 0:
             return Storage(key, _STORAGES[name], count)
-    raise ValueError(f"a storage that PyTorch does not write: {str(identity)[:80]}")
+    what = plainly(identity) if isinstance(identity, tuple) else f"a {type(identity).__name__}"
+    raise ValueError(f"a storage that PyTorch does not write: {what}")
 
 
 def call(what: Global, arguments: tuple[Any, ...]) -> Any:
@@ -109,7 +110,8 @@ def _typed_tensor(*arguments: Any) -> StoredTensor:
     storage, offset, shape, stride, _, _, dtype, *_ = arguments
     found = getattr(torch, dtype.name, None) if isinstance(dtype, Global) and dtype.module == "torch" else None
     if not isinstance(found, torch.dtype):
-        raise ValueError(f"a tensor of the type {str(dtype)[:40]}")
+        what = str(dtype)[:40] if isinstance(dtype, Global) else f"a {type(dtype).__name__}"
+        raise ValueError(f"a tensor of the type {what}")
     raw = Storage(storage.key, torch.uint8, storage.size)
     return StoredTensor(raw, offset, shape, stride, found).check()
 

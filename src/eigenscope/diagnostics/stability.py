@@ -7,7 +7,7 @@ al. 2021). Heavy ball: λη > 2 + 2β; Nesterov: λη > (2 + 2β)/(1 + 2β); Ada
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,15 @@ class Edge:
     reason: str | None = None  # why there is no threshold
 
 
-def stability_edge(optimizer: torch.optim.Optimizer | None, parameters: Sequence[Tensor]) -> Edge:
-    """Read the threshold off an optimizer's current groups and state; parameters that it does not move count 0."""
+def stability_edge(
+    optimizer: torch.optim.Optimizer | None,
+    parameters: Sequence[Tensor],
+    gradient: Sequence[Tensor] | None = None,
+) -> Edge:
+    """Read the threshold off an optimizer's current groups and state; parameters that it does not move count 0.
+
+    `gradient`, of the same parameters, foresees the first step of an optimizer that has no state yet.
+    """
     if optimizer is None:
         return Edge("none", reason="no optimizer was given: pass optimizer= to compare λmax with its threshold")
     name = type(optimizer).__name__
@@ -37,12 +44,13 @@ def stability_edge(optimizer: torch.optim.Optimizer | None, parameters: Sequence
     if rule is None:
         return Edge(name, reason=f"no stability threshold is known for {name}")
     found: dict[int, float | Tensor] = {}
-    stateless, loudest = 0, _loudest(optimizer)
+    foreseen = _foreseen(optimizer, parameters, gradient)
+    stateless, loudest = 0, _loudest([*optimizer.state.values(), *foreseen.values()])
     for group in optimizer.param_groups:
         if group.get("maximize"):
             return Edge(name, reason="the optimizer maximizes: its threshold would be on −λmin")
         for p in group["params"]:
-            scale = rule(group, optimizer.state.get(p, {}), loudest)
+            scale = rule(group, optimizer.state.get(p) or foreseen.get(id(p), {}), loudest)
             stateless += scale is None
             found[id(p)] = 0.0 if scale is None else scale  # a frozen or unused parameter never gets a state
     if not any(id(p) in found for p in parameters):
@@ -62,8 +70,31 @@ def stability_edge(optimizer: torch.optim.Optimizer | None, parameters: Sequence
     return Edge(name, scales=torch.cat(parts))
 
 
+def _foreseen(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], gradient: Sequence[Tensor] | None
+) -> dict[int, dict[str, Any]]:
+    """The state after a first step with this gradient, of parameters that have none yet."""
+    squares = {id(p): g.detach().square() for p, g in zip(parameters, gradient or parameters, strict=True)}
+    return {
+        id(p): {
+            "step": 1.0,
+            "exp_avg_sq": (1 - float(group.get("betas", (0, 0))[1])) * squares[id(p)],
+            "square_avg": (1 - float(group.get("alpha", 0))) * squares[id(p)],
+            "grad_avg": torch.zeros_like(squares[id(p)]),
+        }
+        for group in (optimizer.param_groups if gradient is not None else ())
+        for p in group["params"]
+        if id(p) in squares and not optimizer.state.get(p)
+    }
+
+
+def _rate(group: Mapping[str, Any]) -> float:
+    """The step size in force: a `ControlStep` leaves the learning rate to its scheduler and scales the step."""
+    return float(group["lr"]) * float(group.get("step_factor", 1.0))
+
+
 def _sgd(group: Mapping[str, Any], _state: Mapping[str, Any], _loudest: float) -> float:
-    rate, beta = float(group["lr"]), float(group.get("momentum", 0.0))
+    rate, beta = _rate(group), float(group.get("momentum", 0.0))
     if beta == 0.0:
         return rate / 2
     if group.get("nesterov"):
@@ -79,7 +110,7 @@ def _adam(group: Mapping[str, Any], state: Mapping[str, Any], loudest: float) ->
     beta1, beta2 = (float(b) for b in group["betas"])
     steps = max(float(state["step"]), 1.0)
     bias1, bias2 = 1 - beta1**steps, 1 - beta2**steps
-    rate: float = float(group["lr"]) * (1 - beta1) / (2 + 2 * beta1) / bias1
+    rate: float = _rate(group) * (1 - beta1) / (2 + 2 * beta1) / bias1
     return rate * _inverse_root(square / bias2, group, loudest)
 
 
@@ -90,12 +121,12 @@ def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any], loudest: float)
     if group.get("centered"):
         square = square - state["grad_avg"] ** 2
     beta = float(group.get("momentum", 0.0))
-    return float(group["lr"]) / (2 + 2 * beta) * _inverse_root(square, group, loudest)
+    return _rate(group) / (2 + 2 * beta) * _inverse_root(square, group, loudest)
 
 
-def _loudest(optimizer: torch.optim.Optimizer) -> float:
+def _loudest(states: Iterable[Mapping[str, Any]]) -> float:
     """The largest √v of all parameters."""
-    squares = [s.get("exp_avg_sq", s.get("square_avg")) for s in optimizer.state.values()]
+    squares = [s.get("exp_avg_sq", s.get("square_avg")) for s in states]
     return max((float(square.max()) ** 0.5 for square in squares if square is not None), default=0.0)
 
 

@@ -16,8 +16,15 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message on an unknown name: the one that is near, or all there are."""
+def percent(share: float, decimals: int = 0) -> str:
+    """A share as people read it: "13 %"."""
+    return f"{100 * share:.{decimals}f} %"
+
+
+def did_you_mean(word: str, known: Iterable[str], *, most: int | None = None) -> str:
+    """The end of a message on an unknown name: the one that is near, or all there are (of over `most` the first)."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, 1)
-    return f": did you mean {close[0]!r}?" if close else f": there are {', '.join(names)}"
+    if close or not names:
+        return f": did you mean {close[0]!r}?" if close else ": there is none"
+    return f": there are {', '.join(names) if most is None or len(names) <= most else few(names)}"

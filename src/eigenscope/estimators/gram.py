@@ -46,11 +46,12 @@ class Spectrum:
         return top * (min(self.relative_error / (2 * share), root) if share > root else root)
 
 
-def singular_spectrum(matrix: Float[Tensor, "m n"], *, floor: float = 0.0) -> Spectrum:
+def singular_spectrum(matrix: Float[Tensor, "m n"], *, floor: float = 0.0, rank: int = 0) -> Spectrum:
     """All singular values of a finite matrix of any floating type.
 
     An SVD in fp64 replaces the Gram matrix where that can't tell the smallest value to 5·10⁻⁴. Values below `floor` (a
     share of the Frobenius norm) need not be told from 0: where the Gram matrix shows them to be so small, it will do.
+    Of a product of factors with that `rank` the values beyond it are 0, whatever rounding makes of them.
     """
     rows, columns = matrix.shape
     scale = largest_entry(matrix)
@@ -59,21 +60,25 @@ def singular_spectrum(matrix: Float[Tensor, "m n"], *, floor: float = 0.0) -> Sp
     if 1 / _TAME < scale < _TAME:
         scale = 1.0
     values = _eigenvalues(smaller_gram(matrix, scale))
+    known = min(rank or len(values), len(values))
+    values[known:] = 0.0
     # γ_n |W||Wᵀ| (Higham 2002, (3.13)) grows with n; rounding errors add up like √n, and the eigenvalue solver's too.
     # A rule of thumb, not a bound: it held on every matrix that the tests and we could think of.
     short, long = min(rows, columns), max(rows, columns)
     relative = _UNIT * (math.sqrt(long) + 2 * math.sqrt(short))
     found = Spectrum(np.sqrt(np.maximum(values, 0.0)) * scale, relative, "gram")
-    error, last = relative * float(values[0]), float(values[-1])
+    error, last = relative * float(values[0]), float(values[known - 1])
     weak = error > 2 * _WEAK * last and math.sqrt(max(last, 0.0) + error) > floor * math.sqrt(values.sum())
     if weak or short <= _SMALL:
-        return Spectrum(_svd(matrix, scale) * scale, _UNIT * short, "svd")
+        exact = _svd(matrix, scale) * scale
+        exact[known:] = 0.0
+        return Spectrum(exact, _UNIT * short, "svd")
     return found
 
 
 def _eigenvalues(gram: NDArray[np.float64]) -> NDArray[np.float64]:
     """Descending; of a matrix that is given up."""
-    return np.asarray(eigh(gram, eigvals_only=True, overwrite_a=True, check_finite=False, driver="evd")[::-1])
+    return np.array(eigh(gram, eigvals_only=True, overwrite_a=True, check_finite=False, driver="evd")[::-1])
 
 
 def _svd(matrix: Tensor, scale: float) -> NDArray[np.float64]:

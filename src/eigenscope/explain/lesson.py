@@ -26,6 +26,15 @@ def _zero(solution: Solution) -> str | None:
     return "The zero matrix sends every input to 0: all singular values are 0. Any bases serve as `U` and `V`."
 
 
+def _single(solution: Solution) -> str | None:
+    if len(solution.matrix) > 1 or len(solution.matrix[0]) > 1:
+        return None
+    return (
+        "A single number stretches by its absolute value; its sign goes into `u`. That is all that a singular "
+        "value decomposition does, in every direction."
+    )
+
+
 def _diagonal(solution: Solution) -> str | None:
     entries = solution.matrix
     if any(entry for i, line in enumerate(entries) for j, entry in enumerate(line) if i != j):
@@ -34,17 +43,29 @@ def _diagonal(solution: Solution) -> str | None:
     tail = f", and {noun(lost, 'direction')} without an entry of its own is lost" if lost > 0 else ""
     return (
         "A diagonal matrix stretches along the axes, so the axes are the singular vectors and the sizes of the "
-        f"diagonal entries are the singular values. Nothing is turned{tail}."
+        f"diagonal entries are the singular values. {_mirrored(solution)}{tail}."
     )
+
+
+def _mirrored(solution: Solution) -> str:
+    """What negative entries on the diagonal do: each mirrors its axis, and two mirrors are a half turn."""
+    flipped = sum(float(entry) < 0 for i, line in enumerate(solution.matrix) for entry in line[i : i + 1])
+    if not flipped:
+        return "Nothing is turned"
+    if flipped == 1:
+        return "The negative entry mirrors its axis, `u = −v` there"
+    turned = ", which together is a half turn" if flipped == 2 else ""
+    return f"The {in_words(flipped)} negative entries mirror their axes, `u = −v` there{turned}"
 
 
 def _rectangular(solution: Solution) -> str | None:
     m, n = len(solution.matrix), len(solution.matrix[0])
     if m == n:
         return None
+    matter = "matters" if solution.rank == 1 else "matter"
     start = (
         f"A {m} × {n} matrix has two spaces, which `U` and `V` describe: {counted(n, 'input')}, in which "
-        f"{several('v', 1, solution.rank)} matter, and {counted(m, 'output')}, in which "
+        f"{several('v', 1, solution.rank)} {matter}, and {counted(m, 'output')}, in which "
         f"{several('u', 1, solution.rank)} can be reached."
     )
     lost, missed = n - solution.rank, m - solution.rank
@@ -118,11 +139,6 @@ def _power_law(solution: Solution) -> str | None:
 
 def _full(solution: Solution) -> str | None:
     values = np.array(solution.singular_values)
-    if len(values) == 1:
-        return (
-            "A single number stretches by its absolute value; its sign goes into `u`. That is all that a singular "
-            "value decomposition does, in every direction."
-        )
     held = values[0] ** 2 / np.sum(values**2)
     return (
         f"The rank is full: no input is lost, and the matrix can be inverted, with `v₁` stretched {_ratio(solution)} "
@@ -153,5 +169,5 @@ def _is(number: int) -> str:
 
 
 _KINDS: tuple[Callable[[Solution], str | None], ...] = (
-    _zero, _diagonal, _rectangular, _deficient, _orthogonal, _symmetric, _power_law, _full
+    _zero, _single, _diagonal, _rectangular, _deficient, _orthogonal, _symmetric, _power_law, _full
 )  # fmt: skip

@@ -84,7 +84,10 @@ def read(path: Path) -> Rows:
     if path.is_dir() or path.suffix.lower() not in kinds:
         raise InputError(f"{str(path)!r} is not a .csv or .npy file")
     try:
-        return entries(kinds[path.suffix.lower()](path))
+        rows = kinds[path.suffix.lower()](path)
+        if path.suffix.lower() == ".csv" and _has_header(rows):
+            raise InputError("begins with a header line: remove it, so that only the numbers are left")
+        return entries(rows)
     except OSError as error:
         raise InputError(f"can't read {str(path)!r}: {error.strerror or first_line(error)}") from error
     except InputError as error:
@@ -104,6 +107,12 @@ def _csv(path: Path) -> list[list[object]]:
         return [[cell.strip() for cell in line] for line in csv.reader(text.splitlines(), delimiter=separator) if line]
     except csv.Error as error:
         raise InputError(f"is not CSV: {first_line(error)}") from None
+
+
+def _has_header(rows: Sequence[Sequence[object]]) -> bool:
+    """Whether only the first of several lines holds words alone."""
+    numbers = [[_NUMBER.fullmatch(str(cell).replace("−", "-")) is not None for cell in row] for row in rows]
+    return len(rows) > 1 and not any(numbers[0]) and all(map(all, numbers[1:]))
 
 
 def _npy(path: Path) -> list[list[object]]:

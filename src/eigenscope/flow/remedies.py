@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,14 +21,13 @@ from torch.nn import functional as F
 from eigenscope.diagnostics.flow import BlockFlow, FlowOutcome, FlowReading, Remedy
 from eigenscope.diagnostics.words import few
 from eigenscope.errors import InputError, first_line
+from eigenscope.flow.layers import keep_signal, matrices, measured, module_named, single_layers
 from eigenscope.flow.measure import measure
 from eigenscope.flow.settings import FlowSettings
 from eigenscope.flow.trace import tensors_in
 from eigenscope.operators import Probe
 from eigenscope.operators.isolation import differentiable, random_streams
 from eigenscope.operators.probe import Batches
-
-_ROUNDS = 3  # rescalings after an orthogonal start: a layer's scale changes what the next one sees
 
 
 @dataclass(frozen=True)
@@ -118,25 +117,21 @@ def _untried(reason: str) -> FlowOutcome:
 @torch.no_grad()
 def _orthogonal(trial: _Trial) -> None:
     """Orthogonal weights, then each layer scaled until a random signal keeps its size (LSUV: Mishkin & Matas 2016)."""
-    for block in _measured(trial.reading):
-        for module in _matrices(trial.model, block):
+    for block in measured(trial.reading):
+        for module in matrices(trial.model, block):
             nn.init.orthogonal_(module.weight)  # type: ignore[arg-type]
             if isinstance(getattr(module, "bias", None), Tensor):
                 module.bias.zero_()  # type: ignore[operator]
-    layers = dict(_layers(trial.model, trial.reading))
+    layers = dict(single_layers(trial.model, trial.reading))
     first = Probe(trial.model, trial.probe.loss_fn, Batches(trial.probe.batches[:1]), batch_weight=lambda _: 1.0)
-    quick = replace(trial.settings, tolerance=0.1, max_matvecs=4)
-    for _ in range(_ROUNDS if layers else 0):
-        for block in measure(first, quick).blocks:
-            if block.name in layers and block.sigma_rms.value:
-                layers[block.name].weight.div_(block.sigma_rms.value)  # type: ignore[operator]
+    keep_signal(first, layers, trial.settings)
 
 
 @torch.no_grad()
 def _spectral(trial: _Trial) -> None:
     """The layers at fault divided by their Jacobian's norm."""
     norms = {block.name: block.sigma_max.value for block in trial.reading.blocks}
-    for name, module in _layers(trial.model, trial.reading):
+    for name, module in single_layers(trial.model, trial.reading):
         norm = norms[name]
         if name in trial.reading.layers_at_fault and norm:
             module.weight.div_(norm)  # type: ignore[operator]
@@ -144,7 +139,7 @@ def _spectral(trial: _Trial) -> None:
 
 def _normalized(trial: _Trial) -> None:
     """Every layer's output at mean 0 and variance 1, sample by sample."""
-    for _, module in _layers(trial.model, trial.reading):
+    for _, module in single_layers(trial.model, trial.reading):
         module.register_forward_hook(_normalize)
 
 
@@ -173,46 +168,19 @@ def _wrap(model: nn.Module, block: BlockFlow, scale: float) -> None:
             raise InputError(f"{block.name} does not take and return one tensor")
         return kept[0] + scale * output
 
-    _module(model, block.modules[0]).register_forward_pre_hook(enter, with_kwargs=True)
-    _module(model, block.modules[-1]).register_forward_hook(leave)
-
-
-def _measured(reading: FlowReading) -> Iterator[BlockFlow]:
-    return (block for block in reading.blocks if block.reason is None)
-
-
-def _layers(model: nn.Module, reading: FlowReading) -> Iterator[tuple[str, nn.Module]]:
-    """The blocks that are one layer with a weight matrix and no shortcut, by name; each layer once."""
-    seen: set[nn.Module] = set()
-    for block in _measured(reading):
-        matrices = _matrices(model, block)
-        if len(matrices) == 1 and block.branch is None and matrices[0] not in seen:
-            seen.add(matrices[0])
-            yield block.name, matrices[0]
-
-
-def _matrices(model: nn.Module, block: BlockFlow) -> list[nn.Module]:
-    """The layers with a weight matrix in a block."""
-    parts = [part for name in block.modules for part in _module(model, name).modules()]
-    weights = [(part, part._parameters.get("weight")) for part in parts if not isinstance(part, nn.Embedding)]
-    return [part for part, weight in weights if weight is not None and weight.ndim >= 2]
-
-
-def _module(model: nn.Module, name: str) -> nn.Module:
-    """A module by the name that a trace gives it: the model itself has its class's."""
-    root = name == type(model).__name__ and not hasattr(model, name)
-    return model if root else model.get_submodule(name)
+    module_named(model, block.modules[0]).register_forward_pre_hook(enter, with_kwargs=True)
+    module_named(model, block.modules[-1]).register_forward_hook(leave)
 
 
 def _square(reading: FlowReading, model: nn.Module) -> list[BlockFlow]:
     """The single layers whose output has the shape of their input."""
-    layers = dict(_layers(model, reading))
-    return [b for b in _measured(reading) if b.name in layers and b.shape is not None and b.shape[0] == b.shape[1]]
+    layers = dict(single_layers(model, reading))
+    return [b for b in measured(reading) if b.name in layers and b.shape is not None and b.shape[0] == b.shape[1]]
 
 
 def _at_fault(reading: FlowReading, model: nn.Module) -> bool:
     """Whether a single layer is at fault."""
-    return any(name in reading.layers_at_fault for name, _ in _layers(model, reading))
+    return any(name in reading.layers_at_fault for name, _ in single_layers(model, reading))
 
 
 def _has_norms(model: nn.Module) -> bool:
@@ -228,7 +196,7 @@ def clipping_value(reading: FlowReading) -> float:
 IDEAS: tuple[_Idea, ...] = (
     _Idea(
         "orthogonal_init",
-        lambda r, model: any(_matrices(model, b) for b in _measured(r) if b.name in r.layers_at_fault),
+        lambda r, model: any(matrices(model, b) for b in measured(r) if b.name in r.layers_at_fault),
         lambda *_: "start again from orthogonal weights, each layer scaled so that a random signal keeps its size",
         "singular values near 1 carry gradients through any depth (Saxe et al. 2014; Mishkin & Matas 2016)",
         _orthogonal,

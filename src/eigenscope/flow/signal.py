@@ -57,7 +57,11 @@ def signal_flow(
     chosen = FlowSettings.of(settings)
     probe = Probe(model, loss_fn, batches, batch_weight=batch_weight, train_mode=chosen.train_mode)
     reading = flow(probe, chosen, progress=progress)
-    return tried(reading, probe, chosen) if try_remedies else reading
+    if not try_remedies:
+        return reading
+    if not reading.remedies:
+        return replace(reading, notes=(*reading.notes, f"no remedy to try: the verdict is {reading.verdict}"))
+    return tried(reading, probe, chosen)
 
 
 def flow(probe: Probe, settings: FlowSettings, *, step: int = 0, progress: Progress | None = None) -> FlowReading:

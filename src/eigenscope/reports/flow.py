@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from eigenscope.diagnostics.estimate import Estimate
-from eigenscope.diagnostics.flow import BlockFlow, FlowReading, Remedy
+from eigenscope.diagnostics.flow import BlockFlow, Distribution, FlowReading, Remedy
 from eigenscope.diagnostics.words import counted
 from eigenscope.reports.numbers import number
 from eigenscope.reports.terminal import titled
@@ -38,7 +39,7 @@ def print_flow(out: Console, reading: FlowReading) -> None:
     for note in reading.notes:
         out.print(titled("note", note, "yellow"))
     samples, products = counted(reading.probe_samples, "probe sample"), counted(reading.num_matvecs, "product")
-    price = f"{reading.seconds:.2g} s, the time of {reading.cost_in_gradients:,.0f} gradients"
+    price = f"{reading.seconds:.2g} s, the time of {counted(round(reading.cost_in_gradients), 'gradient')}"
     out.print(Text(f"{samples}; {products} in {price}", "dim"))
 
 
@@ -47,6 +48,7 @@ def _blocks(reading: FlowReading, measured: Sequence[BlockFlow], width: int) -> 
         "σ max": [_sigma(block.sigma_max) for block in measured],
         "σ rms": [_sigma(block.sigma_rms) for block in measured],
         "σ min": [_sigma(block.sigma_min) for block in measured if block.sigma_min],
+        "10 · 50 · 90 %": [_quantiles(block.spectrum) for block in measured if block.spectrum],
         "branch σ": [_sigma(b.branch.sigma_max if b.branch else None) for b in measured if reading.has_branches],
         "growth": [_figure(block.growth) for block in measured],
     }
@@ -89,6 +91,14 @@ def _name(block: BlockFlow, reading: FlowReading, width: int) -> Text:
 
 def _sigma(estimate: Estimate | None) -> str:
     return _figure(estimate.value if estimate else None)
+
+
+def _quantiles(spectrum: Distribution) -> str:
+    """The σ below which so many of the singular values lie."""
+    order = np.argsort(spectrum.sigma)
+    sigma, reached = np.array(spectrum.sigma)[order], np.cumsum(np.array(spectrum.share)[order])
+    places = np.minimum(np.searchsorted(reached, [0.1, 0.5, 0.9]), len(sigma) - 1)
+    return " · ".join(_figure(float(value), 2) for value in sigma[places])
 
 
 def _figure(value: float | None, digits: int = 3) -> str:

@@ -1,46 +1,44 @@
-"""A scan as CSV: a row a matrix, then a row for everything that was not analysed."""
+"""A scan or a comparison as CSV: a row a matrix, then a row for everything that was not looked at."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from eigenscope.scanning.result import MatrixRow, Scan
-
-COLUMNS = (
-    "name", "part", "dtype", "rows", "columns", "effective_rank", "entropy_rank", "stable_rank", "condition_number",
-    "spectral_norm", "frobenius_norm", "variance_at_10", "rank_at_90", "rank_at_95", "rank_at_99", "rank",
-    "rounding_floor", "alpha", "alpha_x_min", "alpha_tail_count", "alpha_distance", "alpha_preferred", "noise_edge",
-    "spikes", "spectrum_shape", "operator_norm", "reason",
-)  # fmt: skip
+from eigenscope.errors import printable
+from eigenscope.scanning import comparison, result
+from eigenscope.scanning.comparison import Comparison
+from eigenscope.scanning.result import Scan, Skipped
 
 
 def write_csv(file: TextIO, scan: Scan) -> None:
     """Write the header and all rows."""
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    _write(file, result.COLUMNS, [row.flat() for row in scan.matrices], scan.skipped)
+
+
+def write_comparison_csv(file: TextIO, found: Comparison) -> None:
+    """The same of what changed; `reason` says why a tensor was not compared."""
+    unchanged = [{"name": name, "reason": "bit for bit the same"} for name in found.unchanged]
+    rows = [change.flat() for change in found.changes]
+    _write(file, (*comparison.COLUMNS, "reason"), [*rows, *unchanged], found.skipped)
+
+
+def _write(
+    file: TextIO, columns: Sequence[str], rows: Sequence[Mapping[str, object]], skipped: Sequence[Skipped]
+) -> None:
+    writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    for row in scan.matrices:
-        writer.writerow(_row(row))
-    for item in scan.skipped:
-        sides = [*item.shape, None, None][:2] if len(item.shape) <= 2 else [None, None]
-        writer.writerow(
-            {"name": item.name, "dtype": item.dtype, "rows": sides[0], "columns": sides[1], "reason": item.reason}
-        )
+    for row in (*rows, *map(_left_out, skipped)):
+        writer.writerow({**row, "name": _cell(str(row["name"]))})
 
 
-def _row(row: MatrixRow) -> dict[str, object]:
-    reading = row.reading
-    known: dict[str, object] = {"name": row.name, "part": row.part, "dtype": row.dtype}
-    if reading is None:
-        return known | {"reason": row.problem}
-    plain = {name: getattr(reading, name) for name in COLUMNS if hasattr(reading, name)}
-    plain |= {"condition_number": reading.condition_number.value, "spectral_norm": reading.spectral_norm.value}
-    fit = reading.alpha
-    tail = (
-        {"x_min": fit.x_min, "tail_count": fit.tail_count, "distance": fit.distance, "preferred": fit.preferred}
-        if fit
-        else {}
-    )
-    plain |= {f"alpha_{name}": value for name, value in tail.items()}
-    plain |= {"alpha": fit.alpha if fit else None, "noise_edge": reading.noise.edge, "spikes": reading.noise.spikes}
-    return known | plain | {"operator_norm": row.operator_norm}
+def _left_out(item: Skipped) -> Mapping[str, object]:
+    rows, columns = [*item.shape, None, None][:2] if len(item.shape) <= 2 else [None, None]
+    return {"name": item.name, "dtype": item.dtype, "rows": rows, "columns": columns, "reason": item.reason}
+
+
+def _cell(name: str) -> str:
+    """A name on one line that no spreadsheet takes for a formula: it is quoted where it starts like one."""
+    name = printable(name)
+    return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TextIO
 
 from eigenscope.diagnostics.estimate import Estimate
-from eigenscope.diagnostics.words import counted
+from eigenscope.diagnostics.words import counted, percent
 from eigenscope.reports.numbers import number
-from eigenscope.reports.page import Cell, Page, TableRow, rendered
+from eigenscope.reports.page import Cell, Look, Page, TableRow, rendered
 from eigenscope.reports.page_data import compact, curves, definitions, placed, places, sparkline_svg
-from eigenscope.reports.scan_terminal import kappa
+from eigenscope.reports.scan_terminal import kappa, stretch_order
 from eigenscope.reports.scan_words import summarized
 from eigenscope.scanning.curves import QUANTITIES
 from eigenscope.scanning.result import MatrixRow, Scan
 from eigenscope.weights.reading import WeightReading
 
 _COLUMNS = (
-    "shape", "σ, log", "spectrum", "eff. rank", "of full", "stable rank", "κ", "σ₁", "90 %", "95 %", "99 %", "rank 10",
-    "α", "spikes",
+    "eff. rank", "κ", "spectrum", "σ, log", "shape", "of full", "stable rank", "σ₁", "90 %", "95 %", "99 %", "rank 10",
+    "spikes",
 )  # fmt: skip
 _NUMBERS = (
     "effective_rank", "entropy_rank", "stable_rank", "rank", "condition_number", "spectral_norm", "frobenius_norm",
@@ -42,6 +43,7 @@ def scan_page(scan: Scan) -> Page:
         columns=_COLUMNS,
         rows=[_row(row) for row in scan.matrices],
         skipped=scan.skipped,
+        look=_look(scan.matrices),
         data={
             "matrix": "W",
             "quantities": [{"label": q.label, "log": q.logarithmic, "share": q.share} for q in QUANTITIES.values()],
@@ -53,10 +55,34 @@ def scan_page(scan: Scan) -> Page:
     )
 
 
+_TELLING = ("rank_deficient", "spiked", "low_rank")  # shapes that say something, the most first
+
+
+def _look(rows: Sequence[MatrixRow]) -> Look | None:
+    """What is broken, else what has an odd spectrum, else what stretches most."""
+    if not rows:
+        return None
+    best = min(range(len(rows)), key=lambda index: _dullness(rows[index]))
+    row, found = rows[best], rows[best].reading
+    if found is None:
+        return Look(best, row.title, f"{row.problem}.")
+    shown = "" if found.spectrum_shape in _TELLING or len(rows) == 1 else f"it has the worst κ, {kappa(found)}; "
+    return Look(best, row.title, f"{shown}{found.sentence}.")
+
+
+def _dullness(row: MatrixRow) -> tuple[int, float]:
+    if row.reading is None:
+        return 0, 0.0
+    shape = row.reading.spectrum_shape
+    place = _TELLING.index(shape) if shape in _TELLING else len(_TELLING)
+    return 1 + place, -stretch_order(row.reading)
+
+
 def _row(row: MatrixRow) -> TableRow:
     if row.reading is None:
         broken = Cell("not finite", "", "text word broken")
-        return TableRow(row.title, "not finite", [Cell(""), Cell("", style="text"), broken, *[Cell("—")] * 11])
+        cells_of_none = [Cell("—"), Cell("—"), broken, Cell("", style="text"), *[Cell("—")] * 9]
+        return TableRow(row.title, "not finite", cells_of_none)
     return TableRow(row.title, row.reading.spectrum_shape.replace("_", " "), cells(row.reading))
 
 
@@ -65,19 +91,17 @@ def cells(reading: WeightReading) -> list[Cell]:
     r, full = reading, min(reading.rows, reading.columns)
     counts = (r.rank_at_90, r.rank_at_95, r.rank_at_99)
     word = r.spectrum_shape
-    stretch = r.condition_number.value
     return [
-        Cell(f"{r.rows}×{r.columns}", r.rows * r.columns),
-        Cell("", r.noise.edge, "text", sparkline_svg(r)),
-        Cell(word.replace("_", " "), word, f"text word {word}"),
         Cell(f"{r.effective_rank:,.0f}", r.effective_rank),
-        Cell(f"{r.effective_rank / full:.0%}", r.effective_rank / full),
+        Cell(kappa(r), stretch_order(r)),
+        Cell(word.replace("_", " "), word, f"text word {word}"),
+        Cell("", r.noise.edge, "text", sparkline_svg(r)),
+        Cell(f"{r.rows}×{r.columns}", r.rows * r.columns),
+        Cell(percent(r.effective_rank / full), r.effective_rank / full),
         Cell(f"{r.stable_rank:,.1f}", r.stable_rank),
-        Cell(kappa(r), 1e308 if stretch is None else stretch),
         Cell(number(r.spectral_norm.value), r.spectral_norm.value),
         *[Cell(f"{count:,}", count) for count in counts],
-        Cell(f"{r.variance_at_10:.1%}", r.variance_at_10),
-        Cell(f"{r.alpha.alpha:.2f}" if r.alpha else "—", r.alpha.alpha if r.alpha else None),
+        Cell(percent(r.variance_at_10, 1), r.variance_at_10),
         Cell(f"{r.noise.spikes:,}", r.noise.spikes),
     ]
 
@@ -119,7 +143,7 @@ def written(reading: WeightReading, name: str) -> str:
     if isinstance(value, Estimate):
         return number(value.value, value.error)
     if name == "variance_at_10":
-        return f"{value:.1%}"
+        return percent(value, 1)
     return f"{value:,}" if isinstance(value, int) else number(value)
 
 
@@ -127,7 +151,5 @@ def _tail(reading: WeightReading) -> str:
     fit = reading.alpha
     if fit is None:
         return "—\nfewer than 20 eigenvalues to fit"
-    rival = {"power_law": "a power law fits better than a lognormal", "lognormal": "a lognormal fits better"}
-    judged = rival.get(fit.preferred, "a lognormal fits as well")
-    where = f"{fit.tail_count:,} eigenvalues above x_min {number(fit.x_min)}, distance {fit.distance:.3f}"
-    return f"{number(fit.alpha, fit.standard_error)}\n{where}; {judged}"
+    exponent, _, rest = fit.told.partition(" (")
+    return f"{exponent}\n{rest.removesuffix(')')}"

@@ -12,8 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from eigenscope.diagnostics.words import few
-from eigenscope.errors import InputError
+from eigenscope.diagnostics.words import few, percent
+from eigenscope.errors import InputError, printable
 from eigenscope.reports.fitting import Column, fitted
 from eigenscope.reports.numbers import sparkline
 from eigenscope.reports.scan_words import summarized, three
@@ -31,7 +31,9 @@ def print_scan(out: Console, scan: Scan, *, sort: str = "name", words: bool = Fa
     """Every matrix, what was not analysed, and the checkpoint as a whole."""
     rows = sorted_rows(scan.matrices, sort)
     if rows:
-        out.print(_table(rows, out.width, nested=sort == "name"))
+        table = _table(rows, out.width, nested=sort == "name")
+        out.print(table)
+        out.print(Text(_legend(table), "dim"))
     if words:
         _print_sentences(out, rows)
     if scan.skipped:
@@ -42,8 +44,8 @@ def print_scan(out: Console, scan: Scan, *, sort: str = "name", words: bool = Fa
         if row.problem:
             out.print(Text.assemble(("not finite  ", "bold red"), (row.title, "bold"), f"  {row.problem}"))
     for note in scan.notes:
-        out.print(titled("note", note, "yellow"))
-    out.print(Text(scan.source, "bold"))
+        out.print(titled("note", printable(note), "yellow"))
+    out.print(Text(printable(scan.source), "bold"))
     out.print(Text(summarized(scan)))
     out.print(Text(f"{scan.format}; {scan.seconds:.2g} s", "dim"))
 
@@ -64,8 +66,8 @@ def _key(reading: WeightReading | None, sort: str) -> float:
         return float(reading.rows * reading.columns)
     if sort == "alpha":
         return reading.alpha.alpha if reading.alpha else -1.0
-    if sort == "condition_number" and reading.condition_number.value is None:
-        return float("inf")
+    if sort == "condition_number":
+        return stretch_order(reading)
     value = getattr(reading, sort)
     return float(getattr(value, "value", value))
 
@@ -73,27 +75,42 @@ def _key(reading: WeightReading | None, sort: str) -> float:
 def _table(rows: Sequence[MatrixRow], width: int, nested: bool) -> Table:
     cells = zip(*[_cells(row.reading) for row in rows], strict=True)
     columns = [Column(title, cell, right, spare) for (title, right, spare), cell in zip(_COLUMNS, cells, strict=True)]
+    norms = [row.operator_norm for row in rows]
+    if any(norm is not None for norm in norms):
+        columns.insert(3, Column("conv. norm", ["" if norm is None else three(norm) for norm in norms]))
     whole = {row.name for row in rows if nested and not row.part}
     return fitted("matrix", [name(row, row.name in whole) for row in rows], columns, width)
 
 
 _COLUMNS = (  # title, to the right, how soon it is left out
-    ("shape", True, 1), ("eff. rank", True, 0), ("κ", True, 0), ("99 %", True, 3), ("top 10", True, 2), ("α", True, 4),
-    ("σ, log", False, 0), ("", False, 0),
+    ("shape", True, 4), ("eff. rank", True, 2), ("κ", True, 0), ("99 %", True, 6), ("top 10", True, 5),
+    ("σ, log", False, 3), ("", False, 1),
 )  # fmt: skip
+_LEGEND = {
+    "eff. rank": "eff. rank: directions it spreads over, of all",
+    "κ": "κ: σ₁ over the smallest σ",
+    "conv. norm": "conv. norm: the most by which it grows an image",
+    "99 %": "99 %: rank that holds 99 % of Σσ²",
+    "top 10": "top 10: share of Σσ² in the ten strongest",
+}
+
+
+def _legend(table: Table) -> str:
+    """What the columns that are there mean."""
+    heads = [str(column.header) for column in table.columns]
+    return " · ".join(_LEGEND[head] for head in heads if head in _LEGEND)
 
 
 def _cells(reading: WeightReading | None) -> tuple[Text | str, ...]:
     if reading is None:
-        return "", "—", "—", "—", "—", "—", "", Text("not finite", "bold red")
+        return "", "—", "—", "—", "—", "", Text("not finite", "bold red")
     least = min(reading.rows, reading.columns)
     return (
         f"{reading.rows}×{reading.columns}",
-        Text.assemble(f"{reading.effective_rank:,.0f}", (f" {reading.effective_rank / least:4.0%}", "dim")),
+        Text.assemble(f"{reading.effective_rank:,.0f}", (f" {percent(reading.effective_rank / least):>5}", "dim")),
         kappa(reading),
         f"{reading.rank_at_99:,}",
-        f"{reading.variance_at_10:.1%}",
-        f"{reading.alpha.alpha:.2f}" if reading.alpha else "—",
+        percent(reading.variance_at_10, 1),
         Text(spark(reading.singular_values), "cyan"),
         Text(_word(reading.spectrum_shape), _STYLES.get(reading.spectrum_shape, "")),
     )
@@ -116,6 +133,12 @@ def kappa(reading: WeightReading) -> str:
     return f"{'≥ ' if reading.condition_number.error is None else ''}{three(value)}"
 
 
+def stretch_order(reading: WeightReading) -> float:
+    """To sort by κ: what is only bounded from below may be anything, and stands above all that is known."""
+    value, reason = reading.condition_number.value, reading.condition_number.reason
+    return 1e308 if value is None else value * (1e150 if reason else 1.0)
+
+
 def spark(sigma: NDArray[np.float64]) -> str:
     """The singular values on a log axis, from the largest down."""
     if not len(sigma) or sigma[0] == 0:
@@ -129,7 +152,7 @@ def ledger(skipped: Sequence[Skipped], what: str = "not analysed") -> Table:
     table.add_column(justify="right", style="dim", no_wrap=True)
     table.add_column(style="dim", ratio=1)
     for reason, count in Counter(item.reason for item in skipped).most_common():
-        names = few([item.name for item in skipped if item.reason == reason])
+        names = few([item.title for item in skipped if item.reason == reason])
         table.add_row(f"{count:,} {what}", Text(f"{reason}: {names}"))
     return table
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from eigenscope.diagnostics.words import percent
 from eigenscope.reports.numbers import number
 from eigenscope.scanning.result import MatrixRow, Scan
-
-_ORDER = ("flat", "power_law", "low_rank", "rank_deficient", "noise")
+from eigenscope.weights.shapes import SHAPES
 
 
 def matrices(count: int) -> str:
@@ -28,7 +28,7 @@ def summarized(scan: Scan) -> str:
     said = [f"{matrices(len(whole))} with {entries:,} {'entry' if entries == 1 else 'entries'}"]
     share = summary["effective_rank_share"]
     if isinstance(share, float):
-        said.append(f"the median spreads over {share:.0%} of its directions")
+        said.append(f"the median spreads over {percent(share)} of its directions")
     said += filter(None, [_worst(whole), _kinds(summary["spectrum_shapes"])])
     if summary["problems"]:
         said.append(f"{summary['problems']} with NaN or infinity")
@@ -44,14 +44,15 @@ def _worst(whole: Sequence[MatrixRow]) -> str:
     singular = [row for row in whole if row.reading and row.reading.condition_number.value is None]
     if singular:
         return f"{matrices(len(singular))} singular"
-    known = [(row.reading.condition_number.value or 0.0, row.title) for row in whole if row.reading]
+    numbers = [(row.reading.condition_number, row.title) for row in whole if row.reading]
+    known = [(number.value or 0.0, bool(number.reason), title) for number, title in numbers]
     if not known:
         return ""
-    value, title = max(known)
-    return f"worst κ {three(value)}" + (f" ({title})" if len(known) > 1 else "")
+    value, bound, title = max(known)
+    return f"worst κ {'≥ ' if bound else ''}{three(value)}" + (f" ({title})" if len(known) > 1 else "")
 
 
 def _kinds(shapes: object) -> str:
     assert isinstance(shapes, dict)
-    known = sorted(shapes, key=lambda shape: _ORDER.index(shape) if shape in _ORDER else len(_ORDER))
+    known = sorted(shapes, key=SHAPES.index)
     return ", ".join(f"{shapes[shape]:,} {shape.replace('_', ' ')}" for shape in known)

@@ -186,7 +186,8 @@ def _print_bill(out: Console, reading: CurvatureReading) -> None:
     method = reading.method.replace("_", " ")
     each = 3 if reading.method == RECOMPUTED else 2  # gradients that a product is made of
     products = f"{counted(reading.num_matvecs, 'product')} of about {each} gradients each"
-    price = f"{products}; in all {reading.seconds:.2g} s, the time of {reading.cost_in_gradients:,.0f} gradients"
+    gradients = counted(round(reading.cost_in_gradients), "gradient")
+    price = f"{products}; in all {reading.seconds:.2g} s, the time of {gradients}"
     samples, size = counted(reading.probe_samples, "probe sample"), counted(reading.num_parameters, "parameter")
     scope = f"{samples}, {size}, {reading.kind} start; {method}"
     out.print(price, style="dim")

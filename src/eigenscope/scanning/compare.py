@@ -3,130 +3,119 @@
 from __future__ import annotations
 
 import math
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from eigenscope.checkpoints import Checkpoint, Entry, open_checkpoint
-from eigenscope.errors import CheckpointError, InputError
+from eigenscope.checkpoints.formats.peft import Peft
+from eigenscope.errors import CheckpointError, InputError, printable
 from eigenscope.estimators.gram import singular_spectrum
-from eigenscope.scanning.analysis import why_not
-from eigenscope.scanning.layouts import Layout, View, views
+from eigenscope.scanning.analysis import one_line
+from eigenscope.scanning.comparison import Change, Comparison
+from eigenscope.scanning.layouts import Layout, View, views, why_not
+from eigenscope.scanning.ledger import check_patterns, equal_head, left_out, patterns, reason
 from eigenscope.scanning.result import Skipped
-from eigenscope.weights.reading import WeightReading, read_weights
+from eigenscope.scanning.turning import turn
+from eigenscope.weights.reading import read_weights
 
-LEADING = 10  # directions whose subspaces are compared
-FOREIGN = 0.6  # a leading direction whose cosine with every one of BASE's stays below this is an intruder
 Progress = Callable[[int, int], None]
+_REPLACED = re.compile(r"\.modules_to_save\.(default\.)?")  # a whole module that an adapter brings
 
 
 @dataclass(frozen=True)
-class Change:
-    """One matrix of BASE and what TUNED made of it."""
+class Pair:
+    """A tensor of BASE, and the one of TUNED that belongs to it."""
 
-    name: str
-    part: str
-    difference: WeightReading  # of ΔW
-    relative_size: float  # ‖ΔW‖_F/‖W‖_F
-    overlap: float  # mean squared cosine between the leading left and right subspaces: 1 where they are the same
-    intruders: int  # of TUNED's leading directions, those that BASE lacks
-
-    def to_dict(self) -> dict[str, object]:
-        """The row as JSON has it."""
-        shape = [self.difference.rows, self.difference.columns]
-        mine = {name: getattr(self, name) for name in ("relative_size", "overlap", "intruders")}
-        return {"name": self.name, "part": self.part, "shape": shape, **mine, "difference": self.difference.to_dict()}
+    base: Entry
+    tuned: Entry
+    update: bool  # TUNED's is ΔW, of an adapter; else it is the whole weight
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Every matrix that both have, and what could not be compared."""
-
-    base: str
-    tuned: str
-    changes: tuple[Change, ...]
-    unchanged: tuple[str, ...]
-    skipped: tuple[Skipped, ...]
-    seconds: float
-
-    def to_dict(self) -> dict[str, object]:
-        """The comparison as JSON."""
-        return {
-            "base": self.base,
-            "tuned": self.tuned,
-            "changes": [change.to_dict() for change in self.changes],
-            "unchanged": list(self.unchanged),
-            "skipped": [item.to_dict() for item in self.skipped],
-            "seconds": self.seconds,
-        }
-
-
-def compare(base: Any, tuned: Any, *, progress: Progress | None = None) -> Comparison:
+def compare(
+    base: Any, tuned: Any, *, match: str | Sequence[str] | None = None, progress: Progress | None = None
+) -> Comparison:
     """Compare two checkpoints of one architecture, or a base with a PEFT adapter, tensor by tensor.
 
-    Intruders are new dominant directions: left singular vectors among TUNED's first ten whose cosine with every one of
-    BASE's is below 0.6 (Shuttleworth et al. 2024).
+    `match` names the tensors of BASE to look at, globs allowed.
+
+    `overlap` and `intruders` look at the first ten directions, or as many as both matrices have above their rounding.
+    Intruders are new dominant directions: outputs (left singular vectors) among those of TUNED whose cosine with every
+    one of BASE's is below 0.6 (Shuttleworth et al. 2024).
     """
     start = time.perf_counter()
+    wanted = patterns(match, "match")
     with open_checkpoint(base) as first, open_checkpoint(tuned) as second:
-        pairs, skipped = _paired(first, second)
-        layout = Layout.of(first.config, {entry.name: entry.shape for entry in first.entries})
-        adapter = second.format == "peft"
+        layout = Layout.of_checkpoint(first)
+        check_patterns(wanted, [entry.name for entry in first.entries])
+        pairs, skipped = _paired(first, second, layout, wanted)
         changes: list[Change] = []
         unchanged = []
-        for done, (entry, other) in enumerate(pairs):
+        for done, pair in enumerate(pairs):
+            entry = pair.base
             try:
-                weight, change = _loaded(first, second, entry, other, adapter)
-            except CheckpointError as error:
-                skipped.append(Skipped(entry.name, entry.shape, entry.dtype, str(error)))
-                continue
-            if not bool(change.any()):
-                unchanged.append(entry.name)
-            else:
-                roundoff = 2.0**-24 if adapter else max(entry.roundoff, other.roundoff)
-                changes += _changes(entry, weight, change, layout, roundoff)
+                weight, change = _loaded(first, second, pair)
+                if bool(change.any()):
+                    changes += list(_changes(pair, weight, change, layout))
+                else:
+                    unchanged.append(entry.name)
+            except Exception as error:  # of one tensor: the others are compared all the same
+                skipped.append(Skipped(entry.name, entry.shape, entry.dtype, str(one_line(error))))
             if progress:
                 progress(done + 1, len(pairs))
-        if not pairs:
+        if not pairs and not {_plain(e.name) for e in first.entries} & {_plain(e.name) for e in second.entries}:
             raise InputError(f"{first.name} and {second.name} have no matrix in common: are they of one architecture?")
         return Comparison(
             first.name, second.name, tuple(changes), tuple(unchanged), tuple(skipped), time.perf_counter() - start
         )
 
 
-def _paired(first: Checkpoint, second: Checkpoint) -> tuple[list[tuple[Entry, Entry]], list[Skipped]]:
-    """Tensors of one name and shape in both; of an adapter those that it changes."""
+def _paired(
+    first: Checkpoint, second: Checkpoint, layout: Layout, match: Sequence[str]
+) -> tuple[list[Pair], list[Skipped]]:
+    """Tensors of one name and shape in both; of an adapter those that it changes or brings."""
+    updates = second.updates.keys() if isinstance(second, Peft) else None
     others = {_plain(entry.name): entry for entry in second.entries}
-    adapter = second.format == "peft"
+    tied = {**first.tied, **equal_head(first)}
     pairs, skipped, met = [], [], set()
     for entry in first.entries:
-        other = others.get(_plain(entry.name)) or (_by_ending(entry.name, others) if adapter else None)
-        reason = why_not(entry.shape, entry.kind)
+        other = others.get(_plain(entry.name)) or (_by_ending(entry.name, others) if updates is not None else None)
+        why = left_out(entry.name, match) or reason(entry, tied, layout)
         if other is None:
-            reason = reason or ("the adapter leaves it as it is" if adapter else "TUNED has no such tensor")
+            why = why or ("TUNED has no such tensor" if updates is None else "the adapter leaves it as it is")
         else:
             met.add(other.name)
-            if reason is None and sorted(entry.shape) != sorted(other.shape):
-                reason = f"of another shape in TUNED: {tuple(other.shape)}"
-        if reason is None and other is not None:
-            pairs.append((entry, other))
-        else:
-            skipped.append(Skipped(entry.name, entry.shape, entry.dtype, reason or ""))
-    missing = [entry for entry in second.entries if entry.name not in met and why_not(entry.shape, entry.kind) is None]
-    skipped += [Skipped(entry.name, entry.shape, entry.dtype, "BASE has no such tensor") for entry in missing]
+            update = updates is not None and other.name in updates
+            why = why or _unequal(entry, other, update)
+            if why is None:
+                pairs.append(Pair(entry, other, update))
+        if why is not None:
+            skipped.append(Skipped(entry.name, entry.shape, entry.dtype, why))
+    own = Layout.of_checkpoint(second)
+    for entry in second.entries:
+        if entry.name not in met and why_not(entry.name, entry.shape, entry.kind, own) is None:
+            aside = printable(entry.aside) if entry.aside and updates is None else "BASE has no such tensor"
+            skipped.append(Skipped(entry.name, entry.shape, entry.dtype, aside))
     return pairs, skipped
+
+
+def _unequal(entry: Entry, other: Entry, update: bool) -> str | None:
+    """Why two tensors of one name are not subtracted; None where they are."""
+    if not other.readable or other.kind in ("integer", "complex"):
+        return printable(other.aside or f"of type {other.dtype} in TUNED")
+    turned = update and len(entry.shape) == 2 and other.shape == entry.shape[::-1]
+    return None if turned or other.shape == entry.shape else f"of another shape in TUNED: {tuple(other.shape)}"
 
 
 def _plain(name: str) -> str:
     for prefix in ("module.", "_orig_mod.", "base_model.model."):
         name = name.removeprefix(prefix)
-    return name
+    return _REPLACED.sub(".", name)
 
 
 def _by_ending(name: str, others: Mapping[str, Entry]) -> Entry | None:
@@ -138,49 +127,37 @@ def _by_ending(name: str, others: Mapping[str, Entry]) -> Entry | None:
     return None
 
 
-def _loaded(first: Checkpoint, second: Checkpoint, entry: Entry, other: Entry, adapter: bool) -> tuple[Tensor, Tensor]:
-    weight, change = first.load(entry.name).double(), second.load(other.name).double()
-    if change.shape != weight.shape:
-        change = change.T
-    if not adapter:
+def _loaded(first: Checkpoint, second: Checkpoint, pair: Pair) -> tuple[Tensor, Tensor]:
+    weight, change = first.load(pair.base.name).double(), second.load(pair.tuned.name).double()
+    if not pair.update:
         change = change - weight
+    elif change.shape != weight.shape:
+        change = change.T
     if not bool(torch.isfinite(weight).all() and torch.isfinite(change).all()):
-        raise CheckpointError(f"{entry.name!r} holds NaN or infinity")
+        raise CheckpointError(f"{pair.base.name!r} holds NaN or infinity")
     return weight, change
 
 
-def _changes(entry: Entry, weight: Tensor, change: Tensor, layout: Layout, roundoff: float) -> Iterator[Change]:
-    for view in views(entry.name, entry.shape, layout):
+def _changes(pair: Pair, weight: Tensor, change: Tensor, layout: Layout) -> Iterator[Change]:
+    stored = pair.base.roundoff
+    # an update is known to the last digit of W: it is added in full precision
+    rounding = 2.0**-24 if pair.update else max(stored, pair.tuned.roundoff)
+    for view in views(pair.base.name, pair.base.shape, layout):
         before, moved = view.cut(weight), view.cut(change)
         if bool(moved.any()):
-            yield _change(entry.name, view, before, moved, roundoff)
+            yield _change(pair.base.name, view, before, moved, rounding, stored)
 
 
-def _change(name: str, view: View, before: Tensor, moved: Tensor, roundoff: float) -> Change:
+def _change(name: str, view: View, before: Tensor, moved: Tensor, rounding: float, stored: float) -> Change:
     size = float(before.norm())
     # what rounding of W and of W + ΔW leaves in their difference is relative to W
-    relative = roundoff * size / float(moved.norm())
-    old, new = _vectors(before), _vectors(before + moved)
+    relative = rounding * size / float(moved.norm())
+    turned = turn(before, before + moved, stored)
     return Change(
         name,
         view.part,
         read_weights(singular_spectrum(moved), *view.shape, relative),
         float(moved.norm()) / size if size > 0 else math.inf,
-        float(np.mean([_overlap(a[:, :LEADING], b[:, :LEADING]) for a, b in zip(old, new, strict=True)])),
-        int(np.sum(np.abs(old[0].T @ new[0][:, :LEADING]).max(0) < FOREIGN)),
+        turned.overlap if turned else None,
+        turned.intruders if turned else None,
     )
-
-
-def _vectors(matrix: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """All left singular vectors (of the shorter side), and the leading right ones, as columns."""
-    array = matrix.cpu().numpy()
-    wide = array if array.shape[0] <= array.shape[1] else array.T
-    values, left = np.linalg.eigh(wide @ wide.T)
-    left = left[:, ::-1]
-    scale = np.sqrt(np.maximum(values[::-1][:LEADING], 1e-300))
-    return left, wide.T @ left[:, :LEADING] / scale
-
-
-def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """‖AᵀB‖_F²/k of two orthonormal sets of k vectors."""
-    return float(np.sum((a.T @ b) ** 2) / a.shape[1])

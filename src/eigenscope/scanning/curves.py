@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from eigenscope.weights.reading import WeightReading
 
 Values = NDArray[np.float64]
+Item = TypeVar("Item")  # what a quantity is read off
 _FINE, _CURVE = 16, 41  # points of the noise's law: in a bin, along its curve
 _DEEPEST = 1e-16  # of the largest eigenvalue: what lies below is rounding, and not drawn
 
@@ -104,23 +105,25 @@ def thinned(count: int, points: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Quantity(Generic[Item]):
     """A number to compare matrices by in a map: its label, its value, and whether a log axis suits it."""
 
     label: str
-    value: Callable[[WeightReading], float | None]
+    value: Callable[[Item], float | None]
     logarithmic: bool = False
     share: bool = False
 
 
-QUANTITIES: Mapping[str, Quantity] = {
+QUANTITIES: Mapping[str, Quantity[WeightReading]] = {
     "effective_rank_share": Quantity(
         "effective rank, share of full", lambda r: r.effective_rank / min(r.rows, r.columns), share=True
     ),
     "condition_number": Quantity("condition number κ", lambda r: r.condition_number.value, logarithmic=True),
     "stable_rank": Quantity("stable rank", lambda r: r.stable_rank, logarithmic=True),
     "variance_at_10": Quantity("variance held by rank 10", lambda r: r.variance_at_10, share=True),
-    "alpha": Quantity("tail exponent α", lambda r: r.alpha.alpha if r.alpha else None),
+    "alpha": Quantity(
+        "tail exponent α, where a power law holds", lambda r: r.alpha.alpha if r.alpha and r.alpha.holds else None
+    ),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eigenscope.checkpoints import Checkpoint, open_checkpoint
-from eigenscope.diagnostics.words import did_you_mean
-from eigenscope.errors import InputError
-from eigenscope.scanning.analysis import why_not
+from eigenscope.checkpoints import Checkpoint, Entry, open_checkpoint
+from eigenscope.diagnostics.words import did_you_mean, few
+from eigenscope.errors import InputError, printable
 from eigenscope.scanning.layouts import Layout, views
+from eigenscope.scanning.ledger import reason
 
 _NAMED = 6  # entries of a direction that are shown
 
@@ -28,13 +28,29 @@ class Direction:
     inputs: tuple[tuple[str, float], ...]
     outputs: tuple[tuple[str, float], ...]
 
+    def to_dict(self) -> dict[str, object]:
+        """The direction as JSON has it."""
+        sides = {"inputs": self.inputs, "outputs": self.outputs}
+        named = {
+            side: [{"name": name, "weight": weight} for name, weight in entries] for side, entries in sides.items()
+        }
+        return {"sigma": self.sigma, "share": self.share, **named}
+
 
 def directions(source: Any, title: str, count: int = 5) -> list[Direction]:
-    """The `count` strongest directions of the matrix named `title` (its part in brackets, where it has one)."""
+    """The `count` strongest directions of the matrix named `title` (its part in brackets, where it has one).
+
+    Of the name so much is enough as no other matrix fits.
+    """
+    return named_directions(source, title, count)[1]
+
+
+def named_directions(source: Any, title: str, count: int = 5) -> tuple[str, list[Direction]]:
+    """The same, with the matrix's title in full."""
     with open_checkpoint(source) as checkpoint:
-        name, part = _found(checkpoint, title)
-        entry = next(entry for entry in checkpoint.entries if entry.name == name)
-        layout = Layout.of(checkpoint.config, {entry.name: entry.shape for entry in checkpoint.entries})
+        layout = Layout.of_checkpoint(checkpoint)
+        entry, part = _found(checkpoint, title, layout)
+        name = entry.name
         wanted = [view for view in views(name, entry.shape, layout, per_head=True) if view.part == part]
         if not wanted:
             parts = ", ".join(view.part for view in views(name, entry.shape, layout, per_head=True) if view.part)
@@ -44,18 +60,41 @@ def directions(source: Any, title: str, count: int = 5) -> list[Direction]:
             raise InputError(f"{name!r} holds NaN or infinity: it has no singular vectors")
         matrix = wanted[0].cut(tensor).double().cpu().numpy()
         labels = [None if part else checkpoint.labels(name, axis) for axis in (0, 1)]
-    return list(_strongest(matrix, count, labels))
+    full = printable(f"{name} [{part}]" if part else name)
+    return full, list(_strongest(matrix, count, labels))
 
 
-def _found(checkpoint: Checkpoint, title: str) -> tuple[str, str]:
+def _found(checkpoint: Checkpoint, title: str, layout: Layout) -> tuple[Entry, str]:
     name, _, rest = title.partition(" [")
     known = {entry.name: entry for entry in checkpoint.entries}
     if name not in known:
-        raise InputError(f"there is no tensor {name!r}{did_you_mean(name, known)[:300]}")
-    reason = why_not(known[name].shape, known[name].kind)
-    if reason:
-        raise InputError(f"{name!r} has no directions: {reason}")
-    return name, rest.rstrip("]")
+        matrices = [key for key, entry in known.items() if reason(entry, {}, layout) is None]
+        return known[completed(name, matrices)], rest.rstrip("]")
+    why = reason(known[name], {}, layout)
+    if why:
+        raise InputError(f"{name!r} has no directions: {why}")
+    return known[name], rest.rstrip("]")
+
+
+def completed(short: str, names: Sequence[str]) -> str:
+    """The one name that is meant by a short one: without ".weight" or what stands before, or its start alone.
+
+    Raises `InputError` where none or several are.
+    """
+    head, _, tail = short.partition("…")
+    ways: list[Callable[[str], bool]] = [
+        lambda name: name == f"{short}.weight",
+        lambda name: f".{name}".endswith((f".{short}", f".{short}.weight")),
+        lambda name: name.startswith(short),
+        lambda name: "…" in short and name.startswith(head) and name.removesuffix(".weight").endswith(tail),
+    ]
+    for way in ways:
+        found = [name for name in names if way(name)]
+        if len(found) > 1:
+            raise InputError(printable(f"{short!r} fits {len(found)} matrices: {few(found)}; say which"))
+        if found:
+            return found[0]
+    raise InputError(printable(f"there is no matrix {short!r}{did_you_mean(short, names, most=8)}"))
 
 
 def _strongest(matrix: NDArray[np.float64], count: int, labels: Sequence[Sequence[str] | None]) -> Any:

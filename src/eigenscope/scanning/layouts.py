@@ -6,22 +6,26 @@ about a transposition, but the parts of a fused projection do: which axis is the
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from eigenscope.checkpoints import Checkpoint
+from eigenscope.scanning.fused import FUSED, Rows, order_of, shares_one_key, split
+from eigenscope.scanning.kernels import is_stack, keras_kernel, squeezed, stacked_word, torch_kernel
 
 Cut = Callable[[Tensor], Tensor]
 _CONV1D = re.compile(r"(^|\.)(c_attn|c_proj|c_fc|q_attn)\.weight$")  # GPT-2's, stored in × out
-_FUSED = re.compile(r"(^|\.)(c_attn|qkv_proj|qkv|Wqkv|attn_qkv|query_key_value|in_proj)(\.weight|_weight)$")
-_PER_HEAD = re.compile(r"(^|\.)(q_proj|k_proj|v_proj|query|key|value|attn_[qkv])\.weight$")
-_EXPERTS = re.compile(r"expert|moe", re.IGNORECASE)
-_INTERLEAVED = {"gpt_neox", "bloom", "gptj_neox", "codegen"}  # head by head: q, k, v of the first, then of the second
-_LARGEST_KERNEL = 16  # of three axes, a last one longer than this is not a kernel's, unless the name says convolution
+_PER_HEAD = re.compile(
+    r"(^|\.)((q_proj|k_proj|v_proj|query|key|value|attn_[qkv])|(SelfAttention|EncDecAttention)\.[qkv])\.weight$"
+)
+_BIAS = re.compile(r"(^|[/.])bias(:0)?$|(query|key|value|output)(_dense)?/(vars/1|bias:0)$")
+_BUFFER = re.compile(
+    r"(^|\.)(weight_[uv]|_[uv]|freqs?_(cos|sin|cis)|(cos|sin)_cached|inv_freq|(attn|causal)_mask)$|_norm$"
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class View:
     shape: tuple[int, int]
     cut: Cut
     kernel: tuple[int, ...] = ()  # the size of a convolution's kernel
+    filters: Cut | None = None  # its weight as out × in of a group × kernel
+    groups: int = 0  # of the convolution; 0 where the layout doesn't say
 
 
 @dataclass(frozen=True)
@@ -41,30 +47,39 @@ class Layout:
     queries: int = 0
     keys: int = 0
     width: int = 0
-    interleaved: bool = False
-    grouped: bool = False  # Falcon: the queries of a group, then its key and its value
+    order: str = ""  # of fused projections: see `fused.order_of`
     conv1d: bool = False  # GPT-2: weights stored in × out
     keras: bool = False  # kernels stored size × in × out
+    experts: int = 0
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], form: str = "") -> Layout:
-        """From `config.json` or GGUF metadata, and the shapes (minGPT gives Linear layers GPT-2's names)."""
+    def of(cls, config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], form: str) -> Layout:
+        """From `config.json` or GGUF metadata, the shapes (minGPT gives Linear layers GPT-2's names), the format."""
         inner = config.get("text_config") if isinstance(config.get("text_config"), Mapping) else {}
         known = {**config, **(inner or {})}
         queries = _first(known, "num_attention_heads", "n_head", "num_heads", "n_heads", "attention.head_count")
         keys = _first(known, "num_key_value_heads", "num_kv_heads", "attention.head_count_kv") or queries
-        if known.get("multi_query") is True:
+        if shares_one_key(known):
             keys = 1
         hidden = _first(known, "hidden_size", "n_embd", "d_model", "dim", "embedding_length")
-        width = _first(known, "head_dim") or (hidden // queries if queries and hidden % queries == 0 else 0)
-        kind = str(known.get("model_type", ""))
-        grouped = kind == "falcon" and (
-            known.get("new_decoder_architecture") is True or known.get("multi_query") is True
+        width = _first(known, "head_dim", "d_kv", "attention.key_length")
+        width = width or (hidden // queries if queries and hidden % queries == 0 else 0)
+        experts = _first(
+            known, "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "expert_count"
         )
-        interleaved = kind in _INTERLEAVED or (kind == "falcon" and not grouped)
         wide = (s for name, s in shapes.items() if name.endswith("c_attn.weight") and len(s) == 2)
         conv1d = any(shape[1] == 3 * shape[0] for shape in wide)
-        return cls(queries, keys, width, interleaved, grouped, conv1d, form == "keras")
+        return cls(queries, keys, width, order_of(known), conv1d, form == "keras", experts)
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Checkpoint) -> Layout:
+        """From all that the checkpoint says."""
+        shapes = {entry.name: entry.shape for entry in checkpoint.entries}
+        return cls.of(checkpoint.config, shapes, checkpoint.format)
+
+    def turned(self, name: str) -> bool:
+        """Whether a weight of two axes is stored in × out."""
+        return self.keras or (self.conv1d and bool(_CONV1D.search(name)))
 
 
 def _first(config: Mapping[str, Any], *names: str) -> int:
@@ -75,42 +90,63 @@ def _first(config: Mapping[str, Any], *names: str) -> int:
     return 0
 
 
+def why_not(name: str, shape: Sequence[int], kind: str, layout: Layout) -> str | None:
+    """Why a tensor has no spectrum, or None if it has one."""
+    if kind == "integer":
+        return "integers: indices, masks or packed data"
+    if kind == "complex":
+        return "complex numbers: only real matrices are analysed"
+    if len(shape) < 2:
+        return "a vector: no matrix" if shape else "a single number: no matrix"
+    if _BIAS.search(name):
+        return "a bias: no matrix" if layout.keras else "a bias or a mask: no matrix of weights"
+    if _BUFFER.search(name):
+        return "a buffer: state of a layer, or a table that is not trained"
+    if min(shape) == 0:
+        return "empty"
+    if min(next(views(name, shape, layout)).shape) < 2:
+        return "too small: a single row or column"
+    return None
+
+
 def views(name: str, shape: Sequence[int], layout: Layout, *, per_head: bool = False) -> Iterator[View]:
     """The matrices of a tensor of two axes or more, the whole first."""
-    if len(shape) == 2:
+    inner = squeezed(name, shape)
+    if len(inner) < len(shape):
+        for view in views(name, inner, layout, per_head=per_head):
+            yield View(view.part, view.shape, _inside(view.cut, inner))
+    elif len(shape) == 2:
         yield from _matrix(name, (shape[0], shape[1]), layout, per_head)
-    elif layout.keras:
-        turned = (shape[-1], math.prod(shape[:-1]))
-        yield View("", turned, lambda tensor: tensor.movedim(-1, 0).flatten(1), tuple(shape[:-2]))
-    elif _is_stack(name, shape):
-        word = "expert " if _EXPERTS.search(name) else ""
-        for index in range(math.prod(shape[:-2])):
-            yield View(f"{word}{index}", (shape[-2], shape[-1]), _nth(index))
+    elif not layout.keras and is_stack(name, shape, layout.experts):
+        word = stacked_word(name, shape, layout.experts)
+        for index in range(shape[0]):
+            yield View(f"{word}{index}", (shape[1], shape[2]), _nth(index))
     else:
-        rows, kernel = shape[0], tuple(shape[2:])
-        yield View("", (rows, math.prod(shape[1:])), lambda tensor: tensor.flatten(1), kernel)
+        found = keras_kernel(name, shape) if layout.keras else torch_kernel(shape)
+        yield View("", found.shape, found.matrix, found.size, found.filters, found.groups)
+        if per_head and found.heads:
+            yield from _heads("", found.shape[1], found.matrix, found.shape[0], found.shape[0] // found.heads)
 
 
-def _is_stack(name: str, shape: Sequence[int]) -> bool:
-    if len(shape) != 3 or shape[1] == 1 or "conv" in name.lower():
-        return False
-    return bool(_EXPERTS.search(name)) or shape[-1] > _LARGEST_KERNEL
+def _inside(cut: Cut, inner: tuple[int, ...]) -> Cut:
+    return lambda tensor: cut(tensor.reshape(inner))
 
 
 def _nth(index: int) -> Cut:
-    return lambda tensor: tensor.flatten(0, -3)[index]
+    return lambda tensor: tensor[index]
 
 
 def _matrix(name: str, shape: tuple[int, int], layout: Layout, per_head: bool) -> Iterator[View]:
-    turned = layout.keras or (layout.conv1d and bool(_CONV1D.search(name)))
+    turned = layout.turned(name)
     out, inn = (shape[1], shape[0]) if turned else shape
 
     def whole(tensor: Tensor) -> Tensor:
         return tensor.T if turned else tensor
 
     yield View("", (out, inn), whole)
-    if _FUSED.search(name):
-        parts = _fused(name, out, inn, layout)
+    if FUSED.search(name):
+        sizes = {"queries": layout.queries, "keys": layout.keys, "width": layout.width}
+        parts = split(name, out, inn, order="" if turned else layout.order, **sizes)
         for part, rows in parts.items():
             yield View(part, (len(rows), inn), _rows(whole, rows))
             if per_head and layout.width and len(rows) % layout.width == 0:
@@ -125,42 +161,7 @@ def _heads(part: str, columns: int, cut: Cut, rows: int, width: int) -> Iterator
         yield View(f"{part} head {head}".strip(), (width, columns), _rows(cut, chosen))
 
 
-def _rows(cut: Cut, rows: range | Tensor) -> Cut:
+def _rows(cut: Cut, rows: Rows) -> Cut:
     if isinstance(rows, range):
         return lambda tensor: cut(tensor)[rows.start : rows.stop]
-    return lambda tensor: cut(tensor)[rows]
-
-
-def _fused(name: str, out: int, inn: int, layout: Layout) -> dict[str, Any]:
-    """The rows of query, key and value; {} where the layout can't be told."""
-    interleaves = "query_key_value" in name
-    if interleaves and not (layout.queries and layout.width):
-        return {}  # by thirds or head by head: only the configuration says
-    if layout.grouped and interleaves:
-        return _by_group(out, layout)
-    if layout.interleaved and interleaves:
-        return _by_head(out, layout)
-    if layout.queries and layout.width and (layout.queries + 2 * layout.keys) * layout.width == out:
-        query, key = layout.queries * layout.width, layout.keys * layout.width
-        return {"query": range(query), "key": range(query, query + key), "value": range(query + key, out)}
-    if out == 3 * inn or (out % 3 == 0 and not layout.queries):
-        third = out // 3
-        return {part: range(i * third, (i + 1) * third) for i, part in enumerate(("query", "key", "value"))}
-    return {}
-
-
-def _by_head(out: int, layout: Layout) -> dict[str, Tensor]:
-    """Head by head: its query, its key, its value."""
-    if layout.queries * 3 * layout.width != out:
-        return {}
-    rows = torch.arange(out).view(layout.queries, 3, layout.width)
-    return {part: rows[:, i].flatten() for i, part in enumerate(("query", "key", "value"))}
-
-
-def _by_group(out: int, layout: Layout) -> dict[str, Tensor]:
-    """Group by group: its queries, its key, its value (Falcon)."""
-    each = layout.queries // max(layout.keys, 1)
-    if layout.keys * (each + 2) * layout.width != out:
-        return {}
-    rows = torch.arange(out).view(layout.keys, each + 2, layout.width)
-    return {"query": rows[:, :-2].flatten(), "key": rows[:, -2].flatten(), "value": rows[:, -1].flatten()}
+    return lambda tensor: cut(tensor)[rows.to(tensor.device)]

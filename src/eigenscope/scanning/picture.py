@@ -1,18 +1,19 @@
-"""A scan in a notebook: a compact table, and pictures by matplotlib."""
+"""A scan or a comparison drawn by matplotlib."""
 
 from __future__ import annotations
 
-import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from eigenscope.diagnostics.words import did_you_mean
+from eigenscope.diagnostics.words import did_you_mean, percent
 from eigenscope.errors import InputError
-from eigenscope.scanning.curves import QUANTITIES, Placed, cumulative_variance, gram_histogram, grid
+from eigenscope.scanning.curves import Placed, Quantity, cumulative_variance, gram_histogram, grid
 from eigenscope.weights.reading import WeightReading
 
 if TYPE_CHECKING:
@@ -20,52 +21,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = ("map", "spectra", "matrix")
-_ROWS = 60  # of the table in a notebook
-_HEADS = ("matrix", "shape", "eff. rank", "of full", "κ", "99 %", "rank 10", "spectrum")
 _INK, _BLUE = "#1b2733", "#1b5fc1"
 
 
-def notebook_table(rows: Sequence[Placed], caption: str) -> str:
-    """The first 60 matrices as HTML."""
-    heads = "".join(f"<th>{head}</th>" for head in _HEADS)
-    cells = ("".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(row)) for row in rows[:_ROWS])
-    body = "".join(f"<tr>{row}</tr>" for row in cells)
-    rest = f"<p>and {len(rows) - _ROWS:,} more</p>" if len(rows) > _ROWS else ""
-    return (
-        f"<table><caption>{html.escape(caption)}</caption><thead><tr>{heads}</tr></thead>"
-        f"<tbody>{body}</tbody></table>{rest}"
-    )
+@dataclass(frozen=True)
+class Pictured:
+    """What is drawn: matrices, and of each what the quantities are read off (None where that is not known)."""
+
+    rows: Sequence[Placed]
+    title: str
+    quantities: Mapping[str, Quantity[Any]]
+    items: Sequence[object]
 
 
-def _cells(row: Placed) -> list[str]:
-    reading = row.reading
-    if reading is None:
-        return [row.title, *[""] * 6, "not finite"]
-    kappa = reading.condition_number.value
-    return [
-        row.title,
-        f"{reading.rows}×{reading.columns}",
-        f"{reading.effective_rank:,.0f}",
-        f"{reading.effective_rank / min(reading.rows, reading.columns):.0%}",
-        "∞" if kappa is None else f"{kappa:.3g}",
-        f"{reading.rank_at_99:,}",
-        f"{reading.variance_at_10:.1%}",
-        reading.spectrum_shape.replace("_", " "),
-    ]
-
-
-def plotted(rows: Sequence[Placed], title: str, kind: str, matrix: str | None, quantity: str) -> Figure:
-    """A picture of a scan; see `Scan.plot`."""
+def plotted(shown: Pictured, kind: str, matrix: str | None, quantity: str) -> Figure:
+    """A picture of a scan or a comparison; see `Scan.plot`."""
     if kind not in KINDS:
         raise InputError(f"kind={kind!r} is not one of {', '.join(KINDS)}")
-    if quantity not in QUANTITIES:
-        raise InputError(f"quantity={quantity!r}{did_you_mean(quantity, QUANTITIES)}")
-    known = {row.title: row.reading for row in rows if row.reading is not None}
+    if quantity not in shown.quantities:
+        raise InputError(f"quantity={quantity!r}{did_you_mean(quantity, shown.quantities)}")
+    known = {row.title: row.reading for row in shown.rows if row.reading is not None}
     if not known:
-        raise InputError("there is no matrix to plot: every tensor was left out, or holds NaN")
+        raise InputError("there is no matrix to plot: every tensor was left out or unchanged, or holds NaN")
     if matrix is not None or kind == "matrix":
         return _matrix(*_chosen(known, matrix))
-    return _map(rows, title, quantity) if kind == "map" else _spectra(known, title)
+    return _map(shown, quantity) if kind == "map" else _spectra(known, shown.title)
 
 
 def _chosen(known: dict[str, WeightReading], matrix: str | None) -> tuple[str, WeightReading]:
@@ -73,7 +53,7 @@ def _chosen(known: dict[str, WeightReading], matrix: str | None) -> tuple[str, W
         raise InputError("kind='matrix' needs the name of one, as plot('matrix', 'h.0.attn.c_attn.weight')")
     name = next(iter(known)) if matrix is None else matrix
     if name not in known:
-        raise InputError(f"there is no matrix {name!r}{did_you_mean(name, known)[:300]}")
+        raise InputError(f"there is no matrix {name!r}{did_you_mean(name, known, most=8)}")
     return name, known[name]
 
 
@@ -125,7 +105,7 @@ def _draw_variance(axes: Axes, reading: WeightReading) -> None:
     axes.plot(np.arange(len(held) + 1), np.concatenate([[0.0], held]), color=_INK)
     for share, rank in ((0.9, reading.rank_at_90), (0.95, reading.rank_at_95), (0.99, reading.rank_at_99)):
         axes.plot([0, rank, rank], [share, share, 0], color="gray", linestyle=":", linewidth=1)
-        axes.plot(rank, share, "o", color=_INK, markersize=4, label=f"{share:.0%} at rank {rank:,}")
+        axes.plot(rank, share, "o", color=_INK, markersize=4, label=f"{percent(share)} at rank {rank:,}")
     axes.legend(fontsize=8, loc="lower right")
     axes.set(xlabel="rank", ylabel="share of Σσ²", ylim=(0, 1.02), title="Cumulative variance")
 
@@ -156,21 +136,44 @@ def _spectra(known: dict[str, WeightReading], title: str) -> Figure:
     return figure
 
 
-def _map(rows: Sequence[Placed], title: str, quantity: str) -> Figure:
-    """Kinds of matrices × layers, coloured by a quantity."""
-    found, chosen = grid(rows), QUANTITIES[quantity]
+def _map(shown: Pictured, quantity: str) -> Figure:
+    """Kinds of matrices × layers, coloured by a quantity; what has no value is hatched."""
+    found, chosen = grid(shown.rows), shown.quantities[quantity]
     values = np.full((len(found.kinds), len(found.layers)), math.nan)
+    known = np.zeros(values.shape, bool)
     for down, cells in enumerate(found.cells):
         for across, index in enumerate(cells):
-            reading = rows[index].reading if index is not None else None
-            value = chosen.value(reading) if reading is not None else None
+            item = shown.items[index] if index is not None else None
+            value = chosen.value(item) if item is not None else None
             values[down, across] = math.nan if value is None else value
+            known[down, across] = index is not None
     figure, (axes,) = _figure(min(4 + 0.35 * len(found.layers), 16), min(1.6 + 0.28 * len(found.kinds), 14))
     norm = "log" if chosen.logarithmic and bool((values > 0).any()) else "linear"
-    figure.colorbar(axes.imshow(values, aspect="auto", cmap="Blues", norm=norm), ax=axes, label=chosen.label)
+    drawn = axes.imshow(values, aspect="auto", cmap=_colours(), norm=norm, zorder=2)
+    _hatch(axes, known & ~np.isfinite(values))
+    figure.colorbar(drawn, ax=axes, label=chosen.label)
     axes.set_yticks(range(len(found.kinds)), found.kinds, fontsize=8)
     every = max(1, len(found.layers) // 24)
-    shown = range(0, len(found.layers), every)
-    axes.set_xticks(shown, ["–" if found.layers[i] is None else str(found.layers[i]) for i in shown], fontsize=8)
-    axes.set(xlabel="layer", title=title)
+    ticks = range(0, len(found.layers), every)
+    axes.set_xticks(ticks, ["–" if found.layers[i] is None else str(found.layers[i]) for i in ticks], fontsize=8)
+    axes.set(xlabel="layer", title=shown.title)
     return figure
+
+
+def _colours() -> Any:
+    """Blues without the palest fifth, which looks like paper: the least value is a colour too."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colormaps["Blues"](np.linspace(0.2, 1, 256)))
+
+
+def _hatch(axes: Axes, missing: NDArray[np.bool_]) -> None:
+    """Matrices without a value are there, and tell themselves from places without a matrix."""
+    from matplotlib.patches import Rectangle
+
+    for down, across in np.argwhere(missing):
+        cell = (float(across) - 0.5, float(down) - 0.5)
+        axes.add_patch(
+            Rectangle(cell, 1, 1, facecolor="none", edgecolor="#98a3af", hatch="////", linewidth=0, zorder=3)
+        )

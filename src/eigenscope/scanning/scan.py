@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Integral
 
+import torch
 from torch import Tensor, nn
 
-from eigenscope.checkpoints import Checkpoint, Entry, open_checkpoint
-from eigenscope.diagnostics.words import did_you_mean
+from eigenscope.checkpoints import Checkpoint, open_checkpoint
 from eigenscope.errors import CheckpointError, InputError
-from eigenscope.scanning.analysis import Options, Task, why_not
+from eigenscope.scanning.analysis import Options
 from eigenscope.scanning.layouts import Layout
+from eigenscope.scanning.ledger import patterns, sorted_out
 from eigenscope.scanning.result import MatrixRow, Scan, Skipped
 from eigenscope.scanning.workers import run_tasks
 
 Source = str | os.PathLike[str] | nn.Module | Mapping[str, Tensor]
 Progress = Callable[[int, int], None]  # entries of tensors done, in all
+_NO_HEADS = (
+    "no heads are told apart: no projection of a known name and order, or no configuration with the number of heads"
+)
 
 
 def scan(
@@ -31,6 +35,7 @@ def scan(
     input_size: Sequence[int] | None = None,
     workers: int = 1,
     backend: str = "processes",
+    device: str | None = None,
     progress: Progress | None = None,
 ) -> Scan:
     """Measure the spectrum of every weight matrix of a checkpoint, one tensor in memory at a time.
@@ -45,19 +50,23 @@ def scan(
     per_head
         Attention heads one by one too.
     input_size
-        Height and width (or length) of the input of convolutions: gives their norm as an operator as well.
+        Height and width (or length) of the input of convolutions: gives their norm as an operator as well, with
+        stride 1 and "same" padding. Groups are those of a module in memory; from a file, filters of one input channel
+        count as depthwise (but the first of several convolutions as one of grey images), and others as one group.
     workers
-        Processes to spread the tensors over; the numbers are the same bit for bit.
+        Processes to spread the tensors over; on the CPU the numbers are the same bit for bit.
     backend
         ``"processes"``, or ``"ray"`` for a cluster (``pip install 'eigenscope[ray]'``).
+    device
+        Where one process multiplies: ``"cpu"``, or ``"cuda"`` (the default where there is one). Workers use the CPU.
     progress
         Called with (entries of tensors done, in all).
 
     Returns
     -------
     Scan
-        `matrices`, a row each with every number of the "Weights" table and its error; `skipped`, everything else with
-        its reason; `summary`.
+        `matrices`, a row each with every number that the concepts page lists for a weight matrix; `skipped`, everything
+        else with its reason; `summary`.
 
     Raises
     ------
@@ -68,13 +77,13 @@ def scan(
     """
     if workers < 1:
         raise InputError(f"workers={workers}: at least one is needed")
+    where, size = _device(device, workers, backend), _size(input_size)
+    wanted, unwanted = patterns(match, "match"), patterns(exclude, "exclude")
     start = time.perf_counter()
     with open_checkpoint(source) as checkpoint:
-        tasks, skipped = _sorted_out(checkpoint, _patterns(match), _patterns(exclude))
-        layout = Layout.of(
-            checkpoint.config, {entry.name: entry.shape for entry in checkpoint.entries}, checkpoint.format
-        )
-        options = Options(layout, per_head, None if input_size is None else tuple(input_size))
+        layout = Layout.of_checkpoint(checkpoint)
+        tasks, skipped = sorted_out(checkpoint, layout, wanted, unwanted)
+        options = Options(layout, per_head, size, where)
         rows, broken = [], []
         done, total = 0, sum(math.prod(task.shape) for task in tasks)
         for task, found in run_tasks(tasks, checkpoint, source, options, workers, backend):
@@ -91,42 +100,36 @@ def scan(
             tuple(_ordered(rows, checkpoint)),
             tuple(skipped + broken),
             time.perf_counter() - start,
-            checkpoint.notes,
+            (*checkpoint.notes, *([_NO_HEADS] if per_head and not any("head " in row.part for row in rows) else [])),
         )
 
 
-def _sorted_out(
-    checkpoint: Checkpoint, match: Sequence[str], exclude: Sequence[str]
-) -> tuple[list[Task], list[Skipped]]:
-    """What is to be analysed, and the ledger of what is not."""
-    names = [entry.name for entry in checkpoint.entries]
-    for pattern in match:
-        if not fnmatch.filter(names, pattern):
-            raise InputError(f"no tensor matches {pattern!r}{did_you_mean(pattern, names)[:200]}")
-    tasks, skipped = [], []
-    for entry in checkpoint.entries:
-        reason = _reason(entry, checkpoint.tied, match, exclude)
-        if reason is None:
-            tasks.append(Task(entry.name, entry.shape, entry.dtype, entry.roundoff))
-        else:
-            skipped.append(Skipped(entry.name, entry.shape, entry.dtype, reason))
-    return tasks, skipped
+def _device(device: str | None, workers: int, backend: str) -> str:
+    """Where to compute; raises `InputError` where that can't be."""
+    alone = workers == 1 and backend == "processes"
+    if device is None:
+        return "cuda" if alone and torch.cuda.is_available() else "cpu"
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"device={device!r} is not cpu, cuda or cuda:N")
+    if device.startswith("cuda"):
+        if not alone:
+            raise InputError(f"device={device!r} is for one process: leave out the workers, or the device")
+        if not torch.cuda.is_available():
+            raise InputError(f"device={device!r}: PyTorch finds no CUDA here; leave the device out")
+        number = device.partition(":")[2] or "0"
+        if not number.isdigit() or int(number) >= torch.cuda.device_count():
+            raise InputError(f"device={device!r}: there are {torch.cuda.device_count()}, counted from cuda:0")
+    return device
 
 
-def _reason(entry: Entry, tied: Mapping[str, str], match: Sequence[str], exclude: Sequence[str]) -> str | None:
-    if match and not any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in match):
-        return "left out: --match names others"
-    if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in exclude):
-        return "left out: excluded"
-    if entry.aside:
-        return entry.aside
-    if entry.name in tied:
-        return f"tied to {tied[entry.name]}: counted there"
-    return why_not(entry.shape, entry.kind)
-
-
-def _patterns(given: str | Sequence[str] | None) -> Sequence[str]:
-    return () if given is None else (given,) if isinstance(given, str) else tuple(given)
+def _size(given: Sequence[int] | None) -> tuple[int, ...] | None:
+    """The size of the images that convolutions meet, checked."""
+    if given is None:
+        return None
+    whole = isinstance(given, Sequence) and all(isinstance(side, Integral) and side > 0 for side in given)
+    if not whole or isinstance(given, str) or not 1 <= len(given) <= 3:
+        raise InputError(f"input_size={given!r} is no size: give a length each axis, such as (32, 32)")
+    return tuple(map(int, given))
 
 
 def _ordered(rows: Sequence[MatrixRow], checkpoint: Checkpoint) -> Iterator[MatrixRow]:

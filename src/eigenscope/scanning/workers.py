@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from eigenscope.checkpoints import Checkpoint, open_checkpoint
+from eigenscope.checkpoints import Checkpoint, Entry, open_checkpoint
 from eigenscope.errors import CheckpointError, InputError
-from eigenscope.scanning.analysis import Options, Task, analyse
+from eigenscope.scanning.analysis import Options, analyse, one_line
 from eigenscope.scanning.result import MatrixRow
 
 Found = list[MatrixRow] | CheckpointError
@@ -26,8 +26,8 @@ _BACKENDS = ("processes", "ray")
 
 
 def run_tasks(
-    tasks: Sequence[Task], checkpoint: Checkpoint, source: Any, options: Options, workers: int, backend: str
-) -> Iterator[tuple[Task, Found]]:
+    tasks: Sequence[Entry], checkpoint: Checkpoint, source: Any, options: Options, workers: int, backend: str
+) -> Iterator[tuple[Entry, Found]]:
     """Each task with what came of it, as they are done."""
     if backend not in _BACKENDS:
         raise InputError(f"backend={backend!r} is not one of {', '.join(_BACKENDS)}")
@@ -46,10 +46,10 @@ def _path(source: Any) -> str:
     return os.fspath(source)
 
 
-def _in_threads(tasks: Sequence[Task], checkpoint: Checkpoint, options: Options) -> Iterator[tuple[Task, Found]]:
+def _in_threads(tasks: Sequence[Entry], checkpoint: Checkpoint, options: Options) -> Iterator[tuple[Entry, Found]]:
     """Load one after the other, work on a few at once, never holding more than the largest tensor's size in fp64."""
     budget = 8 * max((_entries(task) for task in tasks), default=0)
-    pending: dict[Future[Found], Task] = {}
+    pending: dict[Future[Found], Entry] = {}
     with _one_blas_thread(), ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         for task in tasks:
             while pending and (len(pending) >= _THREADS or 8 * sum(map(_entries, (*pending.values(), task))) > budget):
@@ -59,31 +59,36 @@ def _in_threads(tasks: Sequence[Task], checkpoint: Checkpoint, options: Options)
             yield from _finished(pending)
 
 
-def _finished(pending: dict[Future[Found], Task]) -> Iterator[tuple[Task, Found]]:
+def _finished(pending: dict[Future[Found], Entry]) -> Iterator[tuple[Entry, Found]]:
     done, _ = wait(pending, return_when=FIRST_COMPLETED)
     for future in done:
         yield pending.pop(future), future.result()
 
 
-def _attempt(checkpoint: Checkpoint, task: Task, options: Options) -> Found:
+def _attempt(checkpoint: Checkpoint, task: Entry, options: Options) -> Found:
+    """The rows of one tensor; whatever goes wrong with it is one line, and the scan goes on."""
     try:
-        return analyse(task, checkpoint.load(task.name), options)
-    except CheckpointError as error:
-        return error
+        tensor = checkpoint.load(task.name)
+        try:
+            return analyse(task, tensor.to(options.device), options)
+        except torch.OutOfMemoryError:  # of the device
+            return analyse(task, tensor, options)
+    except Exception as error:
+        return one_line(error)
 
 
 def _one_blas_thread() -> Any:
     return threadpool_limits(1, user_api="blas")
 
 
-def _share(path: str, tasks: Sequence[Task], options: Options) -> list[tuple[Task, Found]]:
+def _share(path: str, tasks: Sequence[Entry], options: Options) -> list[tuple[Entry, Found]]:
     """What one worker does: its own copy of the checkpoint, its share of the tensors."""
     torch.set_num_threads(1)
     with _one_blas_thread(), open_checkpoint(path) as checkpoint:
         return [(task, _attempt(checkpoint, task, options)) for task in tasks]
 
 
-def _in_processes(tasks: Sequence[Task], path: str, options: Options, workers: int) -> Iterator[tuple[Task, Found]]:
+def _in_processes(tasks: Sequence[Entry], path: str, options: Options, workers: int) -> Iterator[tuple[Entry, Found]]:
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(_share, path, share, options) for share in _shares(tasks, 4 * workers)}
         while futures:
@@ -92,7 +97,7 @@ def _in_processes(tasks: Sequence[Task], path: str, options: Options, workers: i
                 yield from future.result()
 
 
-def _on_ray(tasks: Sequence[Task], path: str, options: Options) -> Iterator[tuple[Task, Found]]:
+def _on_ray(tasks: Sequence[Entry], path: str, options: Options) -> Iterator[tuple[Entry, Found]]:
     """Over a Ray cluster; each node must be able to open the path."""
     try:
         import ray
@@ -115,9 +120,9 @@ def _on_ray(tasks: Sequence[Task], path: str, options: Options) -> Iterator[tupl
             ray.shutdown()
 
 
-def _shares(tasks: Sequence[Task], count: int) -> list[list[Task]]:
+def _shares(tasks: Sequence[Entry], count: int) -> list[list[Entry]]:
     """About equal shares of work, the dearest first (Graham 1969)."""
-    shares: list[list[Task]] = [[] for _ in range(max(min(count, len(tasks)), 1))]
+    shares: list[list[Entry]] = [[] for _ in range(max(min(count, len(tasks)), 1))]
     loads = [0.0] * len(shares)
     for task in sorted(tasks, key=_work, reverse=True):
         least = loads.index(min(loads))
@@ -126,10 +131,10 @@ def _shares(tasks: Sequence[Task], count: int) -> list[list[Task]]:
     return [share for share in shares if share]
 
 
-def _work(task: Task) -> float:
+def _work(task: Entry) -> float:
     """Multiplications of its Gram matrix."""
     return float(_entries(task)) * min(task.shape[0], _entries(task) // max(task.shape[0], 1))
 
 
-def _entries(task: Task) -> int:
+def _entries(task: Entry) -> int:
     return math.prod(task.shape)

@@ -38,7 +38,8 @@ WEIGHT_DEFINITIONS: dict[str, Definition] = {
     "rank": Definition("rank", "Singular values that stand above the rounding floor.", "", ""),
     "rounding_floor": Definition(
         "rounding floor",
-        "What rounding, to the stored type and in the arithmetic before, adds to a singular value: below it nothing is weight.",
+        "What rounding, to the stored type and in the arithmetic before, adds to a singular value: below it nothing "
+        "is weight.",
         "as σ", "",
     ),
     "alpha": Definition(
@@ -56,17 +57,22 @@ WEIGHT_DEFINITIONS: dict[str, Definition] = {
     "spikes": Definition("spikes", "Singular values above the noise edge.", "", _PASTUR),
     "noise_distance": Definition(
         "distance from noise",
-        "The largest gap between the spectrum and that of a random matrix, in singular values; infinite for zeros.",
+        "The largest gap between the spectrum and that of a random matrix, in singular values; null for zeros.",
         "singular values", _PASTUR,
     ),
     "spectrum_shape": Definition(
         "shape of the spectrum",
-        "flat: no elbow. spiked: a few directions stand out, twice the next or more. noise: can't be told from a random matrix. power_law: the tail falls as one. low_rank: a "
-        "quarter of the directions holds 99 %. rank_deficient: some directions are zero to rounding.",
+        "flat: no elbow. spiked: a few directions stand out, twice the next or more. noise: can't be told from a "
+        "random matrix. power_law: the tail falls as one. low_rank: a quarter of the directions holds 99 %. "
+        "rank_deficient: some directions are zero to rounding.",
         "", "",
     ),
     "operator_norm": Definition(
-        "norm as a convolution", "The most by which the convolution grows an image of the size that was given.", "", ""
+        "norm as a convolution",
+        "The most by which the convolution grows an image of the size that was given; with stride 1 and same padding, "
+        "in as many groups as a module in memory says. In a file filters of one input channel count as depthwise, but "
+        "the first of several convolutions as one of grey images; others as ungrouped.",
+        "", "",
     ),
     "relative_size": Definition(
         "relative size", "The Frobenius norm of ΔW over that of W: how far the weights moved.", "share", ""
@@ -74,11 +80,14 @@ WEIGHT_DEFINITIONS: dict[str, Definition] = {
     "overlap": Definition(
         "overlap",
         "Mean squared cosine between the ten leading directions of both, inputs and outputs: 1 where they span the "
-        "same, near 0 where nothing is left of them.",
+        "same, near 0 where nothing is left of them. Fewer than ten where one of them has a lower rank; null for "
+        "zeros.",
         "", "",
     ),
     "intruders": Definition(
-        "intruders", "Of the ten leading outputs of TUNED, those whose cosine with every one of BASE's is below 0.6.",
+        "intruders",
+        "Of the ten leading outputs of TUNED (fewer where BASE or TUNED has a lower rank), those whose cosine with "
+        "every one of BASE's is below 0.6; null where one of the two is 0.",
         "", "Shuttleworth et al. 2024",
     ),
 }  # fmt: skip

@@ -55,7 +55,7 @@ def rank_at(singular_values: Float64[Values, " k"], share: float) -> int:
 
 
 def elbow(singular_values: Float64[Values, " k"], ratio: float = 2.0) -> int:
-    """After how many values the spectrum falls off: the largest step within the first half, 0 if none is `ratio`-fold."""
+    """After how many values the spectrum falls off: the largest step in the first half, 0 if none is `ratio`-fold."""
     first = singular_values[: len(singular_values) // 2 + 1]
     if len(first) < 2 or first[-1] <= 0:
         return 0

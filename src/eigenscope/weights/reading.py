@@ -50,7 +50,7 @@ class WeightReading:
             "alpha": self.alpha.to_dict() if self.alpha else None,
             "noise_edge": self.noise.edge,
             "spikes": self.noise.spikes,
-            "noise_distance": self.noise.distance,
+            "noise_distance": self.noise.distance if math.isfinite(self.noise.distance) else None,
             "spectrum_shape": self.spectrum_shape,
             "sentence": self.sentence,
             "singular_values": self.singular_values.tolist(),

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from eigenscope.diagnostics.words import percent
 from eigenscope.weights.noise import NoiseFit
 from eigenscope.weights.ranks import effective_rank, elbow, rank_at, variance_at
 from eigenscope.weights.tails import PowerLaw
 
 SHAPES = ("flat", "spiked", "power_law", "low_rank", "rank_deficient", "noise")
-_COARSE = 2.0**-9  # unit roundoff above which the rounding of storage alone hides much of a healthy spectrum
+_COARSE, _QUANTIZED = 2.0**-9, 2.0**-8  # unit roundoffs above which rounding hides some, or much, of a healthy spectrum
 
 
 class Hidden(NamedTuple):
@@ -26,7 +27,7 @@ class Hidden(NamedTuple):
 
     def deficient(self, count: int) -> bool:
         """Whether directions are missing, and not just small as the last ones of any square matrix are."""
-        many = 0.5 if self.roundoff > _COARSE else 0.01
+        many = 1.0 if self.roundoff > _QUANTIZED else 0.5 if self.roundoff > _COARSE else 0.01
         return self.zero > 0 or self.rounded > max(2 * self.expected + 2, math.ceil(many * count))
 
 
@@ -37,7 +38,7 @@ def described(
     count = len(sigma)
     if not count or sigma[0] == 0:
         return "rank_deficient", "all entries are zero"
-    held = f"rank 10 holds {_percent(variance_at(sigma, 10))}" if count >= 40 else ""
+    held = f"rank 10 holds {percent(variance_at(sigma, 10), 1)}" if count >= 40 else ""
     if hidden.deficient(count):
         lost = f"rank {count - hidden.rounded:,} of {count:,}: {_directions(hidden.rounded)} zero to rounding"
         return "rank_deficient", _joined(lost, held)
@@ -54,7 +55,7 @@ def described(
     closing = ": not compressible by truncation alone" if full else ""
     if knee := elbow(sigma):
         first = f"the first {knee:,} hold" if knee > 1 else "the first holds"
-        bend = f"{spread}; an elbow after {knee:,}, {first} {_percent(variance_at(sigma, knee))}"
+        bend = f"{spread}; an elbow after {knee:,}, {first} {percent(variance_at(sigma, knee), 1)}"
         return "spiked", _joined(bend, unseen, held) + closing
     spikes = f"{noise.spikes:,} {'value stands' if noise.spikes == 1 else 'values stand'} above the noise"
     if alpha is not None and alpha.holds and alpha.tail_count > count / 4:
@@ -64,10 +65,6 @@ def described(
 
 def _directions(count: int) -> str:
     return f"{count:,} {'direction is' if count == 1 else 'directions are'}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def _joined(*parts: str) -> str:

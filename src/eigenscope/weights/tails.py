@@ -144,7 +144,7 @@ def _newton_step(covariance: NDArray[np.float64], gap: NDArray[np.float64]) -> N
     """covariance⁻¹·gap; where y and y² can't be told apart, along their common direction alone."""
     (a, b), (_, c) = covariance.tolist()
     if (volume := a * c - b * b) > 1e-12 * a * c:
-        return np.array([c * gap[0] - b * gap[1], a * gap[1] - b * gap[0]]) / volume
+        return np.array([(c * gap[0] - b * gap[1]) / volume, (a * gap[1] - b * gap[0]) / volume])
     return np.asarray(np.linalg.lstsq(covariance, gap, rcond=1e-12)[0])
 
 

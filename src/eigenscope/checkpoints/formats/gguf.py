@@ -74,7 +74,7 @@ class Gguf(Checkpoint):
         if not shape or shape[-1] % block:
             raise ValueError(f"{name} of shape {shape} does not divide into blocks of {block}")
         self._places[name] = _Place(start + offset, code, values // block * block_bytes)
-        return Entry(name, shape, type_name, "quantized", _roundoff(type_name))
+        return Entry(name, shape, type_name, "quantized", _roundoff(type_name), block=_step_block(type_name, block))
 
     def _load(self, entry: Entry) -> Tensor:
         place = self._places[entry.name]
@@ -162,6 +162,11 @@ def _quantization(code: int) -> tuple[str, int, int]:
         ) from None
     block, size = package.GGML_QUANT_SIZES[kind]
     return kind.name, block, size
+
+
+def _step_block(type_name: str, block: int) -> int:
+    """Values with a step of their own: a block, or of a K-quant's 256 the 16 or 32 that it divides them into."""
+    return min(block, 32) if type_name.endswith("_K") else block
 
 
 def _roundoff(type_name: str) -> float:

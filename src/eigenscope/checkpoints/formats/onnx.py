@@ -19,7 +19,7 @@ from eigenscope.checkpoints.base import Checkpoint, Entry
 from eigenscope.checkpoints.files import byte_count, read_tensor
 from eigenscope.checkpoints.protobuf import BYTES, VARINT, Buffer, fields, packed, varint
 from eigenscope.checkpoints.registry import Format
-from eigenscope.checkpoints.trees import unused
+from eigenscope.checkpoints.trees import Unused
 from eigenscope.errors import CheckpointError
 
 # Numbers of fields.
@@ -64,8 +64,9 @@ class Onnx(Checkpoint):
         self._path = path
         self._stored: dict[str, _Stored] = {}
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
+            unused = Unused()
             for stored in _model(buffer):
-                self._stored[unused(stored.name or "tensor", self._stored)] = stored
+                self._stored[unused(stored.name or "tensor")] = stored
         if not self._stored:
             raise CheckpointError(f"{path} holds no weights: name an ONNX model that was exported with its parameters")
         super().__init__(path.name, [self._entry(name, stored) for name, stored in self._stored.items()])

@@ -25,13 +25,13 @@ from eigenscope.errors import CheckpointError
 CONFIG = "adapter_config.json"
 FILES = ("adapter_model.safetensors", "adapter_model.bin")
 _KIND = r"\.lora_(?P<kind>A|B|embedding_A|embedding_B)"
-_FACTOR = re.compile(rf"(?P<module>.+){_KIND}(?:\.(?!weight$)(?P<name>[^.]+))?(?:\.weight)?")
+_FACTOR = re.compile(rf"(?P<module>.+){_KIND}(?:\.(?!weight$|bias$)(?P<name>[^.]+))?(?:\.weight)?")
 _PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True)
-class _Update:
-    """The factors of one ΔW, by their names in the file."""
+class Update:
+    """The factors of one ΔW, by their names in the file: ΔW = scaling · B·A, transposed where the weight is."""
 
     a: Entry
     b: Entry
@@ -60,28 +60,32 @@ class Peft(Checkpoint):
         if path is None:
             raise CheckpointError(f"{folder} is a PEFT adapter without weights: looked for {' and '.join(FILES)}")
         self._file = open_file(path)
-        self._updates = _updates(self._file.entries, config, path)
-        used = {factor.name for update in self._updates.values() for factor in (update.a, update.b)}
-        entries = [_entry(name, update) for name, update in self._updates.items()]
+        self.updates: Mapping[str, Update] = _updates(self._file.entries, config, path)
+        used = {factor.name for update in self.updates.values() for factor in (update.a, update.b)}
+        entries = [_entry(name, update) for name, update in self.updates.items()]
         entries += [_replacement(entry) for entry in self._file.entries if entry.name not in used]
         super().__init__(folder.resolve().name, entries, config=config, notes=_notes(config))
 
     def _load(self, entry: Entry) -> Tensor:
-        update = self._updates.get(entry.name)
+        update = self.updates.get(entry.name)
         if update is None:
             return self._file.load(entry.name)
-        a, b = self._file.load(update.a.name).double(), self._file.load(update.b.name).double()
+        a, b = (factor.double() for factor in self.factors(update))
         product = update.scaling * (b.flatten(1) @ a.flatten(1))
         if update.embedding or update.transposed:
             product = product.T
         return product.reshape(update.shape)
+
+    def factors(self, update: Update) -> tuple[Tensor, Tensor]:
+        """A and B as stored, without multiplying them."""
+        return self._file.load(update.a.name), self._file.load(update.b.name)
 
     def close(self) -> None:
         """Close the file with the factors."""
         self._file.close()
 
 
-def _updates(entries: tuple[Entry, ...], config: Mapping[str, object], path: Path) -> dict[str, _Update]:
+def _updates(entries: tuple[Entry, ...], config: Mapping[str, object], path: Path) -> dict[str, Update]:
     pairs: dict[tuple[str, str], dict[str, Entry]] = defaultdict(dict)
     for entry in entries:
         if match := _FACTOR.fullmatch(entry.name):
@@ -96,7 +100,7 @@ def _updates(entries: tuple[Entry, ...], config: Mapping[str, object], path: Pat
     return found
 
 
-def _update(module: str, factors: Mapping[str, Entry], config: Mapping[str, object], path: Path) -> _Update:
+def _update(module: str, factors: Mapping[str, Entry], config: Mapping[str, object], path: Path) -> Update:
     embedding = "embedding_A" in factors
     a, b = (factors.get(f"embedding_{side}" if embedding else side) for side in "AB")
     if a is None or b is None:
@@ -106,14 +110,14 @@ def _update(module: str, factors: Mapping[str, Entry], config: Mapping[str, obje
     if "float" not in (a.kind, b.kind):
         raise damaged(path, f"the factors of {module} are no floating-point numbers")
     transposed = bool(config.get("fan_in_fan_out")) and not embedding and len(a.shape) == 2
-    return _Update(a, b, embedding, transposed, _scaling(module, a.shape[0], config, path))
+    return Update(a, b, embedding, transposed, _scaling(module, a.shape[0], config, path))
 
 
 def _scaling(module: str, rank: int, config: Mapping[str, object], path: Path) -> float:
     alpha = config.get("lora_alpha")
     patterns = config.get("alpha_pattern")
     for pattern, value in patterns.items() if isinstance(patterns, Mapping) else ():
-        if _fits(str(pattern), module):
+        if _fits(str(pattern), module, path):
             alpha = value
             break
     if not isinstance(alpha, int | float) or not math.isfinite(alpha):
@@ -121,15 +125,20 @@ def _scaling(module: str, rank: int, config: Mapping[str, object], path: Path) -
     return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
-def _fits(pattern: str, module: str) -> bool:
-    """PEFT takes a pattern as a regular expression for the end of the name; one with an operator in it could hang."""
-    plain = re.escape(pattern).replace(r"\.", ".").replace(r"\^", "^")
-    return bool(re.match(rf"(.*\.)?({plain})$", module))
+def _fits(pattern: str, module: str, path: Path) -> bool:
+    """PEFT takes a pattern as a regular expression for the end of the name; one that could take forever is refused."""
+    operators = len(re.findall(r"[*+?{]", pattern))
+    if len(pattern) > 500 or operators > 3 or re.search(r"\)[*+?{]", pattern):
+        raise CheckpointError(f"{path.with_name(CONFIG)}: the pattern {pattern[:60]!r} is too intricate: name modules")
+    try:
+        return bool(re.match(rf"(.*\.)?({pattern})$", module))
+    except re.error:
+        raise damaged(path.with_name(CONFIG), f"the pattern {pattern[:60]!r} is no regular expression") from None
 
 
-def _entry(name: str, update: _Update) -> Entry:
+def _entry(name: str, update: Update) -> Entry:
     rougher = max((update.a, update.b), key=lambda factor: factor.roundoff)
-    return Entry(name, update.shape, rougher.dtype, rougher.kind, rougher.roundoff)
+    return Entry(name, update.shape, rougher.dtype, rougher.kind, rougher.roundoff, rank=update.a.shape[0])
 
 
 def _replacement(entry: Entry) -> Entry:

@@ -6,6 +6,7 @@ protocol, the machine, the object, the keys of the storages), then for each key 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,12 @@ class PyTorch(Checkpoint):
             zipped = file.read(4) == ZIP_MAGIC
         try:
             tree, self._places = _zipped(path) if zipped else _legacy(path)
+            found = named(list(leaves(tree, _is_tensor)))
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
-        found = named(list(leaves(tree, _is_tensor)))
         self._tensors = {name: leaf for name, leaf, _ in found if isinstance(leaf, StoredTensor)}
         if not self._tensors:
-            raise CheckpointError(f"{path} holds no tensors: name a file with a state_dict()")
+            raise CheckpointError(f"{path} holds no {_unread([leaf.what for _, leaf, _ in found])}")
         entries = [_entry(name, leaf, aside) for name, leaf, aside in found if isinstance(leaf, StoredTensor)]
         strange = {name: leaf.what for name, leaf, _ in found if isinstance(leaf, Opaque)}
         entries += [Entry.unreadable(name, (), "unknown", what) for name, what in strange.items()]
@@ -57,6 +58,13 @@ class PyTorch(Checkpoint):
         values = read_tensor(self._path, start, (tensor.extent,), tensor.dtype)
         values = values.as_strided(tensor.shape, tensor.stride).contiguous()
         return values if tensor.scale is None else (values.float() - tensor.zero) * tensor.scale
+
+
+def _unread(kinds: Sequence[str]) -> str:
+    """What a file without a readable tensor lacks, and what to do; `kinds` are those that can't be read."""
+    if not kinds:
+        return "tensors: name a file with a state_dict()"
+    return f"tensor that can be read, only {' and '.join(dict.fromkeys(kinds))}: save dense tensors with their values"
 
 
 def _is_tensor(node: Any) -> bool:
@@ -99,7 +107,10 @@ def _legacy(path: Path) -> tuple[Any, Places]:
             return read_pickle(cursor, call, lambda identity: _counted(storage_of(identity), sizes))
 
         if cursor.read(1) != b"\x80":
-            raise CheckpointError(f"{path} is not what torch.save writes (a zip archive or a pickle): name the weights")
+            raise CheckpointError(
+                f"{path} is neither a zip archive nor a pickle, which torch.save writes: it may be a tokenizer's; "
+                "name the file with the weights, such as model.pt or model.safetensors"
+            )
         cursor.position = 0
         if (first := pickle()) != _MAGIC:
             kind = type(first).__name__
@@ -114,10 +125,12 @@ def _places(cursor: Cursor, keys: Any, sizes: dict[str, int]) -> Places:
     """Where the storages lie that follow the pickles."""
     places = {}
     for key in keys:
+        if not isinstance(key, str):
+            raise ValueError(f"a storage whose key is a {type(key).__name__}")
         size = sizes.pop(key)
         cursor.take(8)  # the number of values, which the pickle has said already
         if size > cursor.left:
-            raise ValueError(f"the storage {str(key)[:40]!r} ends {size - cursor.left} bytes early")
+            raise ValueError(f"the storage {key[:40]!r} ends {size - cursor.left} bytes early")
         places[key] = cursor.position
         cursor.position += size
     if sizes:
