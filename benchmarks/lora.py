@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from meter import environment, one_thread
+from meter import environment, memory_now, memory_peak, one_thread
 
 one_thread()  # before NumPy is imported, which the imports below (E402) therefore follow
 
@@ -50,22 +50,6 @@ def change(kind: str, rows: int, columns: int) -> Tensor:
     left = torch.linalg.qr(torch.randn(rows, len(sigma), generator=generator).double())[0]
     right = torch.linalg.qr(torch.randn(columns, len(sigma), generator=generator).double())[0]
     return ((left * sigma) @ right.T).float()
-
-
-def memory_now() -> float:
-    """Resident MB; the peak counts from here on (Linux: ru_maxrss would start at that of the parent process)."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
-
-
-def memory_peak() -> float:
-    """The most resident MB since `memory_now`."""
-    return _status("VmHWM")
-
-
-def _status(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return float(next(line for line in lines if line.startswith(f"{name}:")).split()[1]) / 1024
 
 
 def ours(weight: Tensor, rank: int) -> Factors:

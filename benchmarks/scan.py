@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import subprocess
 import sys
 import time
@@ -22,7 +22,7 @@ from importlib.metadata import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from meter import environment, one_thread
+from meter import environment, memory_now, memory_peak, one_thread
 
 one_thread()  # before NumPy is imported, which the imports below (E402) therefore follow
 
@@ -69,14 +69,15 @@ def matrices(path: Path):
 
 def run_tool(tool: str, path: Path) -> dict[str, float]:
     """Do the work of one tool; called in a process of its own."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core for each: threads slow each other down
     ways = {"ours": _ours, "floor": _floor, "numpy": _numpy, "torch": _torch}
     work = ways[tool] if tool in ways else _watch(path)
     open_checkpoint(path).close()  # loads our readers: imports are nobody's work
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    before, start = memory_now(), time.process_time()
     count = work(path)
     spent = time.process_time() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"seconds": spent, "peak_mb": peak / 1024, "matrices": count}
+    return {"seconds": spent, "peak_mb": memory_peak() - before, "matrices": count}
 
 
 def _ours(path: Path) -> int:

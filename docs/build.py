@@ -34,6 +34,16 @@ def definitions() -> str:
     return "\n\n".join(_definition(name, item) for name, item in DEFINITIONS.items())
 
 
+def weights() -> str:
+    """The numbers of a weight matrix, and those of a comparison."""
+    from eigenscope.weights.definitions import WEIGHT_DEFINITIONS
+
+    rows = ["| name | | what it is | unit | source |", "|---|---|---|---|---|"]
+    for name, item in WEIGHT_DEFINITIONS.items():
+        rows.append(f"| `{name}` | {item.label} | {item.definition} | {item.unit} | {item.source} |")
+    return "\n".join(rows)
+
+
 def _definition(name: str, item: Any) -> str:
     aside = ", ".join(part for part in (item.label if item.label != name else "", item.unit) if part)
     source = f" *{item.source}.*" if item.source else ""
@@ -85,6 +95,14 @@ def commands() -> str:
     return "\n\n".join(f"## {name}\n\n```text\n{sub.format_help().rstrip()}\n```" for name, sub in parsers.items())
 
 
+def exit_statuses() -> str:
+    """What a command's exit status says."""
+    from eigenscope.cli import EXIT_STATUSES
+
+    rows = ["| exit status | |", "|---|---|"]
+    return "\n".join([*rows, *(f"| {status} | {meaning} |" for status, meaning in EXIT_STATUSES.items())])
+
+
 # -- reference.md -----------------------------------------------------------------------------------------------------
 
 
@@ -107,9 +125,27 @@ def results() -> str:
     return "\n\n".join(_entry(item.__name__, item) for item in found)
 
 
+def scans() -> str:
+    """What a scan and a comparison give."""
+    from eigenscope.scanning.comparison import Change, Comparison
+    from eigenscope.scanning.result import MatrixRow, Scan, Skipped
+    from eigenscope.weights.reading import WeightReading
+
+    found = [Scan, MatrixRow, Skipped, WeightReading, Comparison, Change]
+    return "\n\n".join(_entry(item.__name__, item) for item in found)
+
+
 def operators() -> str:
     """The public names of `eigenscope.operators`."""
     return _module_names("eigenscope.operators")
+
+
+def actions() -> str:
+    """The public names of `eigenscope.actions`."""
+    import eigenscope.actions as found
+
+    classes = [name for name in found.__all__ if inspect.isclass(getattr(found, name))]
+    return "\n\n".join(_entry(f"es.actions.{name}", getattr(found, name)) for name in classes)
 
 
 def estimators() -> str:
@@ -125,7 +161,8 @@ def _module_names(name: str) -> str:
 def _entry(name: str, item: Any) -> str:
     """A heading, the signature, the docstring, and of a class its fields or public methods."""
     parts = [f"### `{name}`"]
-    if not (inspect.isclass(item) and (issubclass(item, Exception) or dataclasses.is_dataclass(item))):
+    record = inspect.isclass(item) and (issubclass(item, Exception) or dataclasses.is_dataclass(item))
+    if not (record or inspect.ismodule(item)):
         parts.append(f"```text\n{_signature(name, item)}\n```")
     parts.append(_markdown(inspect.getdoc(item) or ""))
     if dataclasses.is_dataclass(item):
@@ -213,7 +250,21 @@ def _section(match: re.Match[str]) -> str:
 # -- all of it --------------------------------------------------------------------------------------------------------
 
 PARTS: dict[str, Callable[[], str]] = {
-    part.__name__: part for part in (definitions, rules, rules_toml, commands, public, results, operators, estimators)
+    part.__name__: part
+    for part in (
+        definitions,
+        weights,
+        rules,
+        rules_toml,
+        commands,
+        exit_statuses,
+        public,
+        results,
+        scans,
+        actions,
+        operators,
+        estimators,
+    )
 }
 
 

@@ -20,11 +20,13 @@ LAYERS = [
     {"errors"},
     {"operators", "runs", "scenarios", "checkpoints"},
     {"estimators"},
-    {"diagnostics"},
+    {"diagnostics", "lowrank"},
     {"escape", "leading", "settings"},
     {"weights"},
     {"look", "bounds", "flow", "explain"},
-    {"scanning"},
+    {"actions"},
+    {"scanning", "compression"},
+    {"adapters"},
     {"monitor"},
     {"reports", "dashboard"},
     {"cli"},
@@ -85,7 +87,7 @@ def test_every_part_of_the_package_has_its_place():
     assert {part(name) for name in MODULES} == set(RANK)
 
 
-@pytest.mark.parametrize("name", RANK)
+@pytest.mark.parametrize("name", sorted(RANK))
 def test_imports_point_one_way(name):
     for other in parts_imported(name):
         assert RANK[other] < RANK[name], f"{name} must not import {other}"
@@ -129,9 +131,13 @@ def test_the_public_names_are_sorted_documented_and_there():
 
 def test_the_public_names_are_these():
     assert set(es.__all__) == {
+        "actions",
         *("EigenscopeError", "InputError", "MeasurementError", "RunFileError"),
         *("Monitor", "Run", "Series", "Settings", "compare", "curvature", "lipschitz", "load_run", "scan", "sharpness"),
         "signal_flow",
+        *("PCA", "TruncatedSVD", "truncated_svd"),
+        *("Adapter", "extract_lora", "inspect_lora", "merge_lora", "resize_lora"),
+        *("Compressed", "CompressionReport", "TradeOff", "compress", "load_compressed", "price"),
     }
 
 

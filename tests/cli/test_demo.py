@@ -53,6 +53,24 @@ def test_a_budget_takes_the_place_of_the_fixed_distance(eigenscope, tmp_path):
         assert (run.config["budget"], run.config["every"]) == (0.05, None)
 
 
+def test_with_auto_an_alert_is_acted_on_and_each_state_is_told(eigenscope, tmp_path):
+    ended = eigenscope("demo", "--scenario", "edge", "--steps", 60, "--no-serve", "--act", "auto")
+    assert re.search(r"step    20  applied   LOWER THE STEP SIZE  action 1: ", ended.out)
+    with load_run(tmp_path / "runs" / "edge") as run:
+        (action, *_) = run.actions
+        assert (action["name"], action["applied_at"], action["by"]) == ("control_step", 20, "auto")
+        assert f"step {action['step']:>5,}  {action['state']}" in ended.out
+        assert run.config["act"] == "auto"
+
+
+def test_with_ask_a_proposal_is_told_with_its_answers_and_nothing_is_applied(eigenscope, tmp_path):
+    ended = eigenscope("demo", "--scenario", "edge", *SHORT, "--act", "ask")
+    assert "proposed  LOWER THE STEP SIZE  action 1" in ended.out
+    assert "eigenscope actions runs/edge.eigenscope --apply 1" in " ".join(ended.out.split())
+    with load_run(tmp_path / "runs" / "edge") as run:
+        assert [action["state"] for action in run.actions] == ["proposed"]
+
+
 def test_rules_of_ones_own_move_the_thresholds(eigenscope, tmp_path):
     (tmp_path / "rules.toml").write_text("[edge_of_stability]\nwarning = 1e-3\ncritical = 1e3\n")
     assert "LOWER THE STEP SIZE" in eigenscope("demo", *SHORT, "--rules", "rules.toml").out
@@ -88,6 +106,7 @@ def test_bad_rules_are_one_line_and_write_no_run(eigenscope, tmp_path, rules, wo
         (("--budget", 0), "budget=0.0: a share of the training time is needed, over 0 and at most 1"),
         (("--budget", 3), "budget=3.0: a share of the training time is needed, over 0 and at most 1"),
         (("--scenario", "cliff"), "invalid choice: 'cliff'"),
+        (("--act", "panic"), "invalid choice: 'panic'"),
     ],
 )
 def test_bad_options_are_one_line_and_write_no_run(eigenscope, tmp_path, options, words):

@@ -65,7 +65,10 @@ def test_standard_output_of_any_encoding_takes_it(eigenscope, monkeypatch):
 @pytest.mark.parametrize(("arguments", "why"), [
     ((), "give a matrix"),
     (("",), "is no matrix"),
-    (("symetric",), "none of the examples symmetric"),
+    (("symetric",), "did you mean 'symmetric'?"),
+    (("header.csv",), "begins with a header line: remove it"),
+    (("words.csv",), "'a' in row 1, column 1 is not a number"),
+    (("symmetric", "-o", "x.pdf"), "no format ends in .pdf; give .txt, .md or .html"),
     (("[[1, 2], [3]]",), "differ in length"),
     (("[[1, x]]",), "is not a number"),
     (("[[nan]]",), "finite"),
@@ -76,7 +79,9 @@ def test_standard_output_of_any_encoding_takes_it(eigenscope, monkeypatch):
     (("symmetric", "--format", "pdf"), "invalid choice"),
     (("symmetric", "--json", "--format", "html"), "not allowed with"),
 ])  # fmt: skip
-def test_bad_input_is_one_line(eigenscope, arguments, why):
+def test_bad_input_is_one_line(eigenscope, tmp_path, arguments, why):
+    (tmp_path / "header.csv").write_text("x,y\n1,2\n3,4\n")
+    (tmp_path / "words.csv").write_text("a,b\n1,c\n")
     assert why in eigenscope("explain", *arguments).complaint
 
 

@@ -21,7 +21,8 @@ def examples(command: argparse.ArgumentParser) -> list[str]:
 
 
 def test_the_commands_are_those_of_the_design():
-    assert list(commands()) == ["demo", "dashboard", "measure", "flow", "lipschitz", "scan", "compare", "explain"]
+    looking = ["demo", "dashboard", "actions", "measure", "flow", "lipschitz", "scan", "compare"]
+    assert list(commands()) == [*looking, "compress", "lora", "explain"]
 
 
 @pytest.mark.parametrize("name", commands())

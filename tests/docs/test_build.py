@@ -7,6 +7,7 @@ import pytest
 
 from eigenscope.cli import parser
 from eigenscope.diagnostics.definitions import DEFINITIONS
+from eigenscope.weights.definitions import WEIGHT_DEFINITIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
 _spec = importlib.util.spec_from_file_location("docs_build", DOCS / "build.py")
@@ -27,10 +28,10 @@ def test_no_page_is_stale(page, monkeypatch):
 
 
 @pytest.mark.parametrize(("page", "parts"), [
-    ("concepts.md", {"definitions"}),
+    ("concepts.md", {"definitions", "weights"}),
     ("alerts.md", {"rules", "rules_toml"}),
-    ("cli.md", {"commands"}),
-    ("reference.md", {"public", "results", "operators", "estimators"}),
+    ("cli.md", {"commands", "exit_statuses"}),
+    ("reference.md", {"public", "results", "scans", "actions", "operators", "estimators"}),
 ])  # fmt: skip
 def test_each_generated_part_has_its_page(page, parts):
     assert {match[2] for match in build.REGION.finditer((DOCS / page).read_text(encoding="utf-8"))} == parts
@@ -39,9 +40,17 @@ def test_each_generated_part_has_its_page(page, parts):
 def test_every_definition_and_every_command_is_in_the_docs():
     concepts = (DOCS / "concepts.md").read_text(encoding="utf-8")
     assert all(f"**`{name}`**" in concepts for name in DEFINITIONS)
+    assert all(f"| `{name}` |" in concepts for name in WEIGHT_DEFINITIONS)
     cli = (DOCS / "cli.md").read_text(encoding="utf-8")
     choices = next(action.choices for action in parser()._actions if action.choices)
     assert all(f"## eigenscope {name}" in cli for name in choices)
+
+
+def test_every_page_is_in_both_lists_of_pages():
+    pages = {page.name for page in DOCS.glob("*.md")} - {"index.md"}
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8").partition("## Documentation")[2]
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    assert not [name for name in pages if f"(docs/{name})" not in readme or f"({name})" not in index]
 
 
 def test_check_finds_a_stale_page_and_leaves_it(tmp_path, monkeypatch, capsys):

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from eigenscope.runs import load_run
 
 
@@ -31,7 +33,38 @@ def test_hugging_face(workplace):
         assert 500 < reading["probe_samples"] < 32 * 48, "tokens that are predicted, not rows and not the padding"
 
 
+def test_compress(workplace):
+    out = run("examples/compress.py", "--keep", "0.5", "--output", "small")
+    before, after, loaded = (float(line.split()[-1].rstrip("%")) for line in accuracies(out))
+    assert after == loaded
+    assert before > 90, "of the 597 digits that it has not seen"
+    assert before - after < 3
+    options = (
+        "--calibrate",
+        "examples/compress.py:factory",
+        "--evaluate",
+        "examples/compress.py:accuracy",
+        "--dry-run",
+    )
+    found = json.loads(run("-m", "eigenscope", "compress", "digits.safetensors", *options, "--json", "-"))
+    assert (found["metric_name"], 100 * found["metric"]) == ("accuracy", pytest.approx(before, abs=0.06))
+
+
+def accuracies(out: str) -> list[str]:
+    """Before, after, and of the model that was loaded again."""
+    (change,) = (line for line in out.splitlines() if line.startswith("accuracy"))
+    (loaded,) = (line for line in out.splitlines() if line.startswith("loaded again"))
+    return [*change.split(" → "), loaded]
+
+
 def test_measure_me(workplace):
     reading = json.loads(run("-m", "eigenscope", "measure", "examples/measure_me.py:factory", "--json"))
     assert reading["converged"]
     assert reading["num_parameters"] == 2410
+
+
+def test_act(workplace):
+    without, measured, controlled = run("examples/act.py", "--steps", "150").splitlines()
+    assert float(without.split()[-1]) > 1
+    assert float(controlled.split()[-1]) < 0.1
+    assert float(measured.split()[-2]) < 7

@@ -141,7 +141,7 @@ def test_losses_that_wait_on_a_device_are_judged_at_the_checks(monkeypatch: pyte
     """Two a check: the first and the last since the one before. Here they wait as those of a GPU would."""
     monitor = es_monitor()
     for check in range(12):
-        monitor._pending = [torch.tensor(2.3 if check == 0 else 1e6), torch.tensor(1e6)]
+        monitor._hearing.pending = [torch.tensor(2.3 if check == 0 else 1e6), torch.tensor(1e6)]
         monitor.measure()
-        assert monitor._pending == []
+        assert monitor._hearing.pending == []
     assert monitor.alerts.level("loss_rise") == "critical"

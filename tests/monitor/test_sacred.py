@@ -32,7 +32,14 @@ def transformer() -> nn.Module:
     return nn.Sequential(nn.Unflatten(1, (8, 8)), nn.TransformerEncoder(layer, 2), nn.Flatten(), nn.Linear(64, 10))
 
 
-def train(build: Any, optimizer: Any, monitored: bool, run: Path | None = None) -> dict[str, Any]:
+UNREACHED: dict[str, dict[str, object]] = {
+    **{name: {"warning": 1e300, "critical": 1e300} for name in ("edge_of_stability", "ill_conditioned", "stretched")},
+    **{name: {"warning": 1e300, "critical": 1e300} for name in ("signal_flow", "loss_rise")},
+    "saddle": {"warning": 2, "critical": 2},
+}
+
+
+def train(build: Any, optimizer: Any, monitored: bool, run: Path | None = None, **options: Any) -> dict[str, Any]:
     """Thirty steps from one seed; everything that a monitor could disturb."""
     torch.manual_seed(0)
     random.seed(0)
@@ -43,7 +50,7 @@ def train(build: Any, optimizer: Any, monitored: bool, run: Path | None = None) 
     monitor = None
     if monitored:
         probe = [(inputs[:64], labels[:64]), (inputs[64:100], labels[64:100])]
-        monitor = es.Monitor(model, cross_entropy, probe, optimizer=descent, every=5, run=run)
+        monitor = es.Monitor(model, cross_entropy, probe, optimizer=descent, every=5, run=run, **options)
     losses = []
     for _ in range(30):
         chosen = torch.randint(512, (32,))
@@ -92,6 +99,18 @@ def test_training_is_bit_identical(build: Any, optimizer: Any, tmp_path: Path) -
     plain, watched = train(build, optimizer, False), train(build, optimizer, True, tmp_path / "run")
     for name in plain:
         assert same(plain[name], watched[name]), name
+
+
+@pytest.mark.parametrize("build", [convolutional, transformer])
+@pytest.mark.parametrize("act", ["ask", "auto"])
+def test_a_policy_with_nothing_to_do_leaves_training_bit_identical(build: Any, act: str, tmp_path: Path) -> None:
+    """All actions stand ready; none is triggered."""
+    heavy_ball = lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9)  # noqa: E731
+    plain = train(build, heavy_ball, False)
+    watched = train(build, heavy_ball, True, tmp_path / "run", act=act, rules=UNREACHED)
+    for name in plain:
+        assert same(plain[name], watched[name]), name
+    assert es.load_run(tmp_path / "run").actions == []
 
 
 @pytest.fixture

@@ -105,7 +105,8 @@ def version_1(tmp_path):
     writer.scalar("loss", 3, 1.0)
     writer.close()
     with sqlite3.connect(writer.path) as connection:
-        connection.execute("DROP TABLE measurements")
+        for table in ("measurements", "actions", "requests"):
+            connection.execute(f"DROP TABLE {table}")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     return writer.path

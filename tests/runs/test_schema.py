@@ -66,5 +66,5 @@ def test_a_newer_file_asks_for_a_newer_program(tmp_path):
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(RunFileError, match=r"newer eigenscope \(schema 99, .* up to 2\): pip install --upgrade"):
+    with pytest.raises(RunFileError, match=r"newer eigenscope \(schema 99, .* up to 3\): pip install --upgrade"):
         load_run(path)

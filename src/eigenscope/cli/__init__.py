@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
-from eigenscope.errors import EigenscopeError, InputError
+from eigenscope.errors import EigenscopeError, InputError, first_line
+
+DEBUG = "EIGENSCOPE_DEBUG"  # set to show the traceback of an internal error
+EXIT_STATUSES = {
+    0: "done, and no rule of --fail-on is met",
+    1: "a rule of --fail-on is met, or a measurement can't be believed",
+    2: "bad usage or input, told in one line",
+    70: f"an internal error, told in one line; with {DEBUG}=1 its traceback too",
+    130: "interrupted",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,7 +30,19 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from eigenscope.cli import compare, dashboard, demo, explain, flow, lipschitz, measure, scan
+    from eigenscope.cli import (
+        actions,
+        compare,
+        compress,
+        dashboard,
+        demo,
+        explain,
+        flow,
+        lipschitz,
+        lora,
+        measure,
+        scan,
+    )
 
     root = _Parser(
         prog="eigenscope",
@@ -28,15 +51,15 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"eigenscope {version('eigenscope')}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, dashboard, measure, flow, lipschitz, scan, compare, explain):
+    for command in (demo, dashboard, actions, measure, flow, lipschitz, scan, compare, compress, lora, explain):
         command.add_parser(commands)
     return root
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Exit status: 0 done, 1 a finding or a failed measurement, 2 bad usage or input."""
-    options = parser().parse_args(arguments)
+    """Run one command and give its exit status; see `EXIT_STATUSES`."""
     try:
+        options = parser().parse_args(arguments)
         return int(options.run(options))
     except EigenscopeError as error:
         print(f"eigenscope: {error}", file=sys.stderr)
@@ -47,3 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except Exception as error:  # ours: never a status that means a finding
+        return _crashed(error)
+
+
+def _crashed(error: Exception) -> int:
+    """One line, and the traceback for who asks."""
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    said = f"{type(error).__name__}: {first_line(error)}"
+    print(f"eigenscope: internal error ({said}), please report it with what {DEBUG}=1 adds", file=sys.stderr)
+    return 70

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from eigenscope.errors import InputError
 from eigenscope.monitor import Monitor
+from eigenscope.monitor.policy import POLICIES
+from eigenscope.reports.actions_terminal import print_change
 from eigenscope.reports.summary import print_alert, print_summary
 from eigenscope.reports.terminal import console, error_console, titled
 from eigenscope.scenarios import SCENARIOS, Scenario, scenario
@@ -25,6 +28,7 @@ EPILOG = """examples:
   eigenscope demo --scenario saddle          a start where the gradient vanishes
   eigenscope demo --steps 300 --no-serve     ends by itself with a summary
   eigenscope demo --budget 0.02              measures as a training script would
+  eigenscope demo --scenario edge --act ask  what is advised waits for Apply
 
 A step of this small network takes less than a millisecond and a check about a
 tenth of a second, so that checking every 20 steps takes most of the time.
@@ -49,6 +53,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--every", type=int, metavar="N", default=20, help="steps between two checks (default 20)")
     parser.add_argument(
         "--budget", type=float, metavar="SHARE", help="instead of --every: the share of the time to measure in, as 0.02"
+    )
+    parser.add_argument(
+        "--act",
+        choices=POLICIES,
+        metavar="POLICY",
+        default="advise",
+        help=f"what an alert leads to: {', '.join(POLICIES)}",
     )
     parser.add_argument("--rules", metavar="TOML", help="thresholds of the alerts")
     parser.add_argument("--run", dest="path", metavar="PATH", help="where to write the run (default runs/SCENARIO)")
@@ -89,6 +100,8 @@ def _monitor(chosen: Scenario, options: argparse.Namespace) -> Monitor:
         every=options.every if options.budget is None else None,
         budget=0.02 if options.budget is None else options.budget,
         rules=options.rules,
+        act=options.act,
+        replace_optimizer=lambda _: None,  # the loop asks the monitor for its optimizer
         config={"scenario": chosen.name, "shows": chosen.shows, "seed": options.seed},
         **chosen.settings,
     )
@@ -121,13 +134,15 @@ def _wait(server: Server) -> None:
 def train(chosen: Scenario, monitor: Monitor, steps: int, seed: int) -> float:
     """The loop that anyone would write, with one line more. Returns the mean cosine of successive gradients."""
     columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
-    err, out, told = error_console(), console(), 0
+    err, out, told, states = error_console(), console(), 0, dict[int, str]()
     before, turns = None, []
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("", total=steps)
         for batch in chosen.batches(steps, seed):
             loss = chosen.loss_fn(chosen.model, batch)
-            chosen.optimizer.zero_grad()
+            optimizer = monitor.optimizer  # an action may have switched to another
+            assert optimizer is not None
+            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             gradient = torch.cat([p.grad.flatten() for p in chosen.model.parameters() if p.grad is not None])
             if before is not None:
@@ -135,7 +150,7 @@ def train(chosen: Scenario, monitor: Monitor, steps: int, seed: int) -> float:
             before = gradient
             if chosen.clip is not None:
                 torch.nn.utils.clip_grad_norm_(chosen.model.parameters(), chosen.clip)
-            chosen.optimizer.step()
+            optimizer.step()
             reading = monitor.step(loss)
             if reading is not None:
                 words = f"loss {reading.loss:.3g}  λmax {reading.lambda_max.value:.3g}  {reading.verdict}"
@@ -143,5 +158,16 @@ def train(chosen: Scenario, monitor: Monitor, steps: int, seed: int) -> float:
             for alert in list(monitor.history)[told:]:
                 print_alert(out, alert)
             told = len(monitor.history)
+            print_actions(out, monitor, states)
             bar.advance(task)
     return sum(turns) / max(len(turns), 1)
+
+
+def print_actions(out: Console, monitor: Monitor, told: dict[int, str]) -> None:
+    """Each action whose state is another than was told, and how a proposal is answered."""
+    for record in monitor.actions:
+        if told.get(record.key) != record.state:
+            told[record.key] = record.state
+            answer = f"eigenscope actions {monitor.run_path} --apply {record.key}"
+            hint = f"\n{answer}, or --dismiss, or in the dashboard" if record.state == "proposed" else ""
+            print_change(out, record.to_dict(), hint)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eigenscope.cli.writing import check_writable, write
+from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
 from eigenscope.explain import html, markdown, text
 from eigenscope.explain.derivation import Derivation, derive
@@ -27,7 +28,7 @@ Entries are whole numbers, decimals (0.1 is exactly 1/10) or fractions as 1/3.
 Up to 6 × 6 the arithmetic is exact where it can be; 12 × 12 is the largest.
 """
 FORMATS = {"text": text.document, "markdown": markdown.document, "html": html.document}
-_ENDINGS = {".html": "html", ".htm": "html", ".md": "markdown"}
+_ENDINGS = {".txt": "text", ".md": "markdown", ".html": "html", ".htm": "html"}
 
 
 def add_parser(commands: Any) -> None:
@@ -61,14 +62,24 @@ def run(options: argparse.Namespace) -> int:
     if options.matrix is None:
         raise InputError('give a matrix, as eigenscope explain "[[3, 2], [2, 3]]", or --examples')
     output = options.output or "-"
+    kind = "json" if options.json else options.format or _kind(output)
     check_writable({"--output": output})
     derivation = _derived(options.matrix)
-    if options.json:
+    if kind == "json":
         write(output, lambda file: write_json(file, derivation.to_dict()))
         return 0
-    kind = options.format or _ENDINGS.get(Path(output).suffix.lower(), "text")
     write(output, lambda file: print(FORMATS[kind](derivation.title, derivation.steps), end="", file=file))
     return 0
+
+
+def _kind(output: str) -> str:
+    """The format that a file's ending asks for."""
+    ending = Path(output).suffix.lower()
+    if output == "-" or not ending:
+        return "text"
+    if ending not in _ENDINGS:
+        raise InputError(f"-o {output}: no format ends in {ending}; give .txt, .md or .html, or say --format or --json")
+    return _ENDINGS[ending]
 
 
 def _list_examples() -> None:
@@ -88,6 +99,6 @@ def _rows(given: str) -> tuple[Rows, str]:
     if given.lstrip().startswith("["):
         return typed(given), ""
     if not given.strip() or ("." not in given and not os.path.exists(given)):
-        known = f"no .csv or .npy file, and none of the examples {', '.join(EXAMPLES)}"
-        raise InputError(f'{shown(given)} is no matrix as "[[3, 2], [2, 3]]", {known}')
+        near = did_you_mean(given, EXAMPLES)
+        raise InputError(f'{shown(given)} is no matrix as "[[3, 2], [2, 3]]", no .csv or .npy file, no example{near}')
     return read(Path(given)), Path(given).name

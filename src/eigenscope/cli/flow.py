@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--try", dest="try_remedies", action="store_true", help="try each remedy on a copy")
     parser.add_argument("--blocks", nargs="+", metavar="NAME", help="modules to look at (globs allowed)")
     parser.add_argument("--sigma-min", action="store_true", help="the smallest singular value of each block too")
-    parser.add_argument("--spectrum", action="store_true", help="the distribution of all singular values (in --json)")
+    parser.add_argument("--spectrum", action="store_true", help="the distribution of σ too (whole in --json)")
     parser.add_argument("--train-mode", action="store_true", help="measure in training mode (default: evaluation)")
     parser.add_argument(
         "--tolerance", type=float, metavar="T", default=defaults.tolerance, help="relative error of σ max (1e-2)"

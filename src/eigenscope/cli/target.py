@@ -71,23 +71,32 @@ def told(loss_fn: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
 
 def load_target(target: str) -> tuple[nn.Module, Any, Any]:
     """Import MODULE, call NAME, and check what it returned."""
-    place, colon, name = target.rpartition(":")
-    if not colon or not place or not name:
-        raise InputError(f"{target!r} is not MODULE:NAME: give for example train.py:factory or package.module:factory")
-    module = _module(place)
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        names = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
-        near = did_you_mean(name, names)[:200] if names else ": it has none"
-        raise InputError(f"{place!r} has no function {name!r}{near}")
-    try:
-        made = factory()
-    except (Exception, SystemExit) as error:
-        raise InputError(f"{target} failed{_place(error)}: {_words(error)}") from error
+    made = load_function(target)()
     if not isinstance(made, tuple) or len(made) != 3 or not isinstance(made[0], nn.Module) or not callable(made[1]):
         shape = f"a tuple of {len(made)}" if isinstance(made, tuple) else f"a value of type {type(made).__name__}"
         raise InputError(f"{target} returned {shape}: it must return (model, loss_fn, batches)")
     return made
+
+
+def load_function(target: str) -> Callable[..., Any]:
+    """Import MODULE and look NAME up; what it raises when it is called is told with its place in the user's code."""
+    place, colon, name = target.rpartition(":")
+    if not colon or not place or not name:
+        raise InputError(f"{target!r} is not MODULE:NAME: give for example train.py:factory or package.module:factory")
+    module = _module(place)
+    function = getattr(module, name, None)
+    if not callable(function):
+        names = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
+        near = did_you_mean(name, names)[:200] if names else ": it has none"
+        raise InputError(f"{place!r} has no function {name!r}{near}")
+
+    def called(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except (Exception, SystemExit) as error:
+            raise InputError(f"{target} failed{_place(error)}: {_words(error)}") from error
+
+    return called
 
 
 def _module(place: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""What the page asks for: runs, series, densities, readings; and the one thing it may change."""
+"""What the page asks for: runs, series, densities, readings; and the two things that it may say."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,17 @@ from eigenscope.dashboard.table import RunTable, UnknownRunError
 from eigenscope.diagnostics.definitions import DEFINITIONS
 from eigenscope.errors import RunFileError
 from eigenscope.runs import Run, Series
+from eigenscope.runs.actions import TooLateError, answer
 from eigenscope.runs.opening import acknowledge
 
 MAX_POINTS = 20_000  # of one metric in one answer
 MAX_NAMES = 100
 MAX_DENSITIES = 1_000
 MAX_MEASUREMENTS = 1_000
-HISTORY = 200  # changes of alerts in one answer
+HISTORY = 200  # changes of alerts, and actions, in one answer
+
+
+_STATUS = {UnknownRunError: 404, TooLateError: 409, RunFileError: 422}
 
 
 class Api:
@@ -42,6 +46,7 @@ class Api:
             Route(f"{run}/measurements", self.measurements),
             Route(f"{run}/readings/{{step:int}}", self.reading),
             Route(f"{run}/alerts/{{alert_id:int}}/acknowledge", self.acknowledge, methods=["POST"]),
+            Route(f"{run}/actions/{{key:int}}/{{verb}}", self.answer, methods=["POST"]),
             Route(run, self.run),
         ]
 
@@ -114,6 +119,12 @@ class Api:
         acknowledge(self._table.path(request.path_params["run_id"]), request.path_params["alert_id"])
         return Response(status_code=204)
 
+    def answer(self, request: Request) -> Response:
+        """A person has a proposed action applied, or dismisses it: the first answer counts."""
+        asked = request.path_params
+        answer(self._table.path(asked["run_id"]), asked["key"], asked["verb"])
+        return Response(status_code=204)
+
     def _open(self, request: Request) -> Run:
         return self._table.open(request.path_params["run_id"])
 
@@ -131,6 +142,7 @@ def overview(run: Run) -> dict[str, Any]:
         "reading": run.reading_at(density=False),
         "alerts": run.active_alerts,
         "history": run.alerts[-HISTORY:],
+        "actions": run.actions[-HISTORY:],
         "measurements": {kind: run.latest(kind) for kind in run.kinds},
         "measuring_share": run.last_value("measuring_share"),
         "dropped": meta.get("dropped", 0),
@@ -175,8 +187,8 @@ def http_error(request: Request, error: Exception) -> Response:
 
 
 def input_error(request: Request, error: Exception) -> Response:
-    """An error of ours, as one line: 404 not there, 422 a file that can't be used, 400 the rest."""
-    status = 404 if isinstance(error, UnknownRunError) else 422 if isinstance(error, RunFileError) else 400
+    """An error of ours, as one line: 404 not there, 409 too late, 422 a file that can't be used, 400 the rest."""
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
     return StrictJSON({"error": str(error)}, status_code=status)
 
 

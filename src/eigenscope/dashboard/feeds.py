@@ -118,3 +118,5 @@ def _messages(changes: Changes) -> Iterator[Message]:
         yield {"type": "measurement", "kind": kind, "measurement": measurement}
     for alert in changes.alerts:
         yield {"type": "alert", "alert": alert}
+    for action in changes.actions:
+        yield {"type": "action", "action": action}

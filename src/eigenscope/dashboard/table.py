@@ -12,12 +12,12 @@ from typing import Any
 from eigenscope.errors import InputError, RunFileError
 from eigenscope.runs import Run, load_run
 from eigenscope.runs.paths import SUFFIX
-from eigenscope.runs.reader import ENDED
+from eigenscope.runs.status import ENDED
 
 logger = logging.getLogger("eigenscope.dashboard")
 
 # What may follow an id in an address.
-_ROUTE_WORDS = frozenset({"series", "densities", "measurements", "readings", "alerts"})
+_ROUTE_WORDS = frozenset({"series", "densities", "measurements", "readings", "alerts", "actions"})
 
 
 class UnknownRunError(InputError):

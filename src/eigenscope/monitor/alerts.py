@@ -160,8 +160,8 @@ _CHECKS_UNKNOWN = 3  # checks in a row in which a number could not be told, befo
 class AlertBook:
     """The state of every rule: takes readings and losses, gives what is to be told of them."""
 
-    def __init__(self, limits: Mapping[str, Limits]) -> None:
-        self.limits = limits
+    def __init__(self, limits: Mapping[str, Limits], *, advise: bool = True) -> None:
+        self.limits, self._advise = limits, advise
         self.active: dict[str, Alert] = {}
         self._quiet: dict[str, int] = {}
 
@@ -218,6 +218,8 @@ class AlertBook:
     def raise_(self, alert: Alert) -> Alert | None:
         """Put an alert into force. Where its rule stands at that level already, reword it; None if nothing is new."""
         before = self.active.get(alert.rule)
+        if not self._advise and alert.rule in self.limits:
+            alert = replace(alert, action="", reason="")
         if before is not None and before.level == alert.level:
             alert = replace(alert, step=before.step, reworded=True)
             if replace(before, reworded=True) == alert:
@@ -295,6 +297,11 @@ def not_recorded(step: int, problem: str, dropped: int) -> Alert:
     message = f"{problem} ({counted(dropped, 'record')} dropped so far)" if dropped else problem
     reason = "training and measuring go on; what can't be written is counted and lost"
     return _system("run_file", step, "warning", message, "CHECK THE RUN'S DISK", reason)
+
+
+def acting_ends(step: int, why: str) -> Alert:
+    """Nothing is applied by itself any more."""
+    return _system("acting", step, "warning", why, "", "")
 
 
 def _system(rule: str, step: int, level: str, message: str, action: str, reason: str, cause: int = 0) -> Alert:

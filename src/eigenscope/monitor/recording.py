@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -93,6 +94,17 @@ class Recorder:
         """The alert that stands has other words now."""
         if self._writer is not None:
             self._writer.reword_alert(alert.to_dict())
+
+    def action(self, step: int, plain: Mapping[str, object]) -> None:
+        """An action has another state."""
+        if self._writer is not None:
+            self._writer.action(step, plain)
+        elif self._unopened:
+            self._lost += 1
+
+    def await_requests(self, keys: Collection[int]) -> deque[tuple[int, str]]:
+        """Where the answers to these actions come in, if others may give any."""
+        return self._writer.await_requests(keys) if self._writer is not None else deque()
 
     def close(self, status: str) -> None:
         if self._writer is not None:

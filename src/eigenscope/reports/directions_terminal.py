@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eigenscope.diagnostics.words import percent
 from eigenscope.reports.numbers import number
 from eigenscope.scanning.directions import Direction
 
@@ -25,7 +26,7 @@ def print_directions(out: Console, title: str, found: Sequence[Direction]) -> No
     out.print((_side_by_side if out.width >= _WIDE else _stacked)(found, out.width))
     shown = sum(direction.share for direction in found)
     out.print()
-    out.print(Text(f"together {shown:.1%} of Σσ²", "dim"))
+    out.print(Text(f"together {percent(shown, 1)} of Σσ²", "dim"))
 
 
 def _side_by_side(found: Sequence[Direction], width: int) -> Table:
@@ -54,7 +55,7 @@ def _table(*titles: str) -> Table:
 
 
 def _head(index: int, direction: Direction) -> tuple[Text, str, str]:
-    return Text(f"{index}", "dim"), number(direction.sigma), f"{direction.share:.1%}"
+    return Text(f"{index}", "dim"), number(direction.sigma), percent(direction.share, 1)
 
 
 def _weights(named: Sequence[tuple[str, float]], width: int) -> Text:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from importlib.resources import files
 
 from eigenscope.scanning.result import Skipped
 
-_STYLES = ("assets/report.css", "assets/detail.css")
-_SCRIPTS = ("assets/dom.js", "assets/chart.js", "assets/figures.js", "assets/map.js", "assets/main.js")
+_STYLES = ("assets/report.css", "assets/detail.css", "assets/compress.css")
+_SCRIPTS = tuple(f"assets/{name}.js" for name in ("dom", "chart", "figures", "budgets", "map", "main"))
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,15 @@ class TableRow:
 
 
 @dataclass(frozen=True)
+class Look:
+    """The row that a reader should see first, and why."""
+
+    row: int
+    title: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Page:
     """All that a report says."""
 
@@ -55,6 +65,12 @@ class Page:
     skipped: Sequence[Skipped]
     data: Mapping[str, object]  # what the scripts draw
     left_out: str = "Not analysed"
+    left_heads: Sequence[str] = ("tensor", "shape", "type")
+    look: Look | None = None  # which row to look at first
+    lead: str = ""  # sections above the notes, put in as they are
+    further: str = ""  # and below them
+    noun: tuple[str, str] = ("matrix", "matrices")  # what a row is
+    word: str = "spectrum"  # what the rows are filtered by
 
 
 def rendered(page: Page) -> str:
@@ -77,13 +93,14 @@ def rendered(page: Page) -> str:
 <button type="button" id="theme" class="theme" data-scripted hidden>Light or dark</button>
 <h1>{_text(page.title)}</h1>
 <p>{_text(page.sentence)}</p>
-<p class="facts">{_text(page.facts)}</p>
+{_look(page.look)}<p class="facts">{_text(page.facts)}</p>
 </header>
 <main>
-{_listed("problems", "Not finite", page.problems)}{_listed("notes", "Notes", page.notes)}{_map(page)}{_DETAIL}
-{_table(page)}{_ledger(page.left_out, page.skipped)}
+{_listed("problems", "Not finite", page.problems)}{page.lead}{_listed("notes", "Notes", page.notes)}{page.further}
+{_map(page)}
+{_table(page)}{_ledger(page)}
 </main>
-<script type="application/json" id="data">{_embedded(page.data)}</script>
+<script type="application/json" id="data">{_embedded({**page.data, "first": page.look and page.look.row})}</script>
 <script>{script}</script>
 </body>
 </html>
@@ -110,8 +127,20 @@ def _embedded(data: object) -> str:
     return json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
+def _look(look: Look | None) -> str:
+    if look is None:
+        return ""
+    link = f'<a href="#m{look.row}">{_text(look.title)}</a>'
+    return f'<p class="look">Look first at {link}: {_powers(_text(look.reason))}</p>\n'
+
+
 def _text(text: str) -> str:
     return html.escape(text)
+
+
+def _powers(markup: str) -> str:
+    """λ^−3.9 with the exponent raised; the scripts do the same."""
+    return re.sub(r"\^(−?[\d.]*\d)", r"<sup>\1</sup>", markup)
 
 
 def _listed(kind: str, title: str, lines: Sequence[str]) -> str:
@@ -128,15 +157,15 @@ def _map(page: Page) -> str:
     assert isinstance(quantities, Sequence)
     options = "".join(f'<option value="{i}">{_text(item["label"])}</option>' for i, item in enumerate(quantities))
     return f"""<section aria-label="The model, layer by layer" data-scripted hidden>
-<div class="bar"><h2>The model: kinds of matrices, layer by layer</h2>
+<div class="bar"><h2>The model: kinds of {page.noun[1]}, layer by layer</h2>
 <label>colour by <select id="quantity">{options}</select></label></div>
 <div class="scroll"><table class="map" id="map"></table></div>
 <p class="legend"><span id="low"></span><i></i><span id="high"></span><span class="readout" id="readout"></span></p>
 </section>
-"""
+{_DETAIL}"""
 
 
-_DETAIL = """<section class="detail" id="detail" aria-label="One matrix" data-scripted hidden>
+_DETAIL = """<section class="detail" id="detail" aria-label="One of them" data-scripted hidden>
 <div class="bar"><h2 id="title"></h2><a id="before" href="#">← before</a><a id="after" href="#">next →</a></div>
 <p class="dim" id="about"></p>
 <p class="sentence" id="sentence" aria-live="polite"></p>
@@ -153,13 +182,16 @@ def _table(page: Page) -> str:
     rows = "".join(_row(index, row) for index, row in enumerate(page.rows))
     words = dict.fromkeys(row.word for row in page.rows if row.word)
     options = "".join(f'<option value="{_text(word)}">{_text(word)}</option>' for word in words)
-    return f"""<section aria-label="All matrices">
-<div class="bar"><h2>All matrices</h2><span data-scripted hidden><output class="dim" id="shown"></output></span>
+    one, many = page.noun
+    return f"""<section aria-label="All {many}">
+<div class="bar"><h2>All {many}</h2><span class="dim sideways" id="sideways" hidden>more columns to the right →</span>
+<span data-scripted hidden><output class="dim" id="shown"></output></span>
 <label data-scripted hidden>name <input id="filter" type="search" placeholder="*attn*" autocomplete="off"></label>
-<label data-scripted hidden>spectrum <select id="word"><option value="">any</option>{options}</select></label></div>
-<div class="scroll tall" tabindex="0" role="region" aria-label="Table of all matrices"><table class="data" id="rows">
-<thead><tr><th class="text" scope="col" data-first="ascending"><button type="button">matrix</button></th>{heads}</tr>
+<label data-scripted hidden>{page.word} <select id="word"><option value="">any</option>{options}</select></label></div>
+<div class="scroll tall" tabindex="0" role="region" aria-label="Table of all {many}"><table class="data" id="rows">
+<thead><tr><th class="text" scope="col" data-first="ascending"><button type="button">{one}</button></th>{heads}</tr>
 </thead><tbody>{rows}</tbody></table></div>
+<p class="dim" id="nothing" role="status" hidden></p>
 </section>
 """
 
@@ -182,16 +214,17 @@ def _cell(cell: Cell) -> str:
     return f"<td{style}{value}>{cell.markup or _text(cell.text)}</td>"
 
 
-def _ledger(title: str, skipped: Sequence[Skipped]) -> str:
-    if not skipped:
+def _ledger(page: Page) -> str:
+    if not page.skipped:
         return ""
-    reasons = Counter(item.reason for item in skipped).most_common()
-    parts = [_reason(reason, [item for item in skipped if item.reason == reason]) for reason, _ in reasons]
-    return f'<section aria-label="{title}"><h2>{title}: {len(skipped):,}</h2>{"".join(parts)}</section>'
+    reasons = Counter(item.reason for item in page.skipped).most_common()
+    parts = [_reason(page, reason, [item for item in page.skipped if item.reason == reason]) for reason, _ in reasons]
+    title = page.left_out
+    return f'<section aria-label="{title}"><h2>{title}: {len(page.skipped):,}</h2>{"".join(parts)}</section>'
 
 
-def _reason(reason: str, skipped: Sequence[Skipped]) -> str:
-    heads = "".join(f'<th class="text" scope="col">{name}</th>' for name in ("tensor", "shape", "type"))
+def _reason(page: Page, reason: str, skipped: Sequence[Skipped]) -> str:
+    heads = "".join(f'<th class="text" scope="col">{name}</th>' for name in page.left_heads)
     rows = "".join(
         f'<tr><th scope="row">{_text(item.name)}</th><td class="text">{"×".join(map(str, item.shape))}</td>'
         f'<td class="text">{_text(item.dtype)}</td></tr>\n'

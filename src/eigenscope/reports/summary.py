@@ -45,7 +45,7 @@ def print_summary(out: Console, monitor: Monitor, zigzag: float | None = None) -
     if worst is None:
         out.print(Text("● no alert stands", style="green"))
     else:
-        out.print(titled(f"▲ {worst.action}", worst.reason, _STYLES[worst.level]))
+        out.print(titled(f"▲ {worst.action or worst.level}", worst.reason or worst.message, _STYLES[worst.level]))
     share = f"{counted(monitor.step_count, 'step')}, measuring took {monitor.measuring_share:.0%} of the time"
     out.print(f"{monitor.run_path}: {share}", style="dim", soft_wrap=True)
 

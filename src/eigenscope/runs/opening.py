@@ -1,4 +1,4 @@
-"""Connections to a run file: one that can only read, and one that writes an acknowledgement.
+"""Connections to a run file: one that can only read, and one that writes what a person says.
 
 Only SQLite ever opens the file: an `open()` and `close()` here would cancel the locks that a writer in the
 same process holds (POSIX drops them all at the first close), and another process could then delete its WAL.
@@ -6,7 +6,8 @@ same process holds (POSIX drops them all at the first close), and another proces
 
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from eigenscope.errors import InputError, RunFileError
@@ -74,21 +75,29 @@ def acknowledge(path: Path, alert_id: int) -> None:
 
     Raises `InputError` where the run has no such alert and `RunFileError` where the file can't be written.
     """
+    with writing(path, "nothing was acknowledged") as connection:
+        known = connection.execute("SELECT 1 FROM alerts WHERE id = ?", (alert_id,)).fetchone()
+        if known is None:
+            raise InputError(f"the run {path.stem!r} has no alert {alert_id}")
+        connection.execute("INSERT OR IGNORE INTO acknowledgements VALUES (?, ?)", (alert_id, time.time()))
+
+
+@contextmanager
+def writing(path: Path, failed: str) -> Iterator[sqlite3.Connection]:
+    """A connection that writes, in a transaction of its own; `failed` is what a full disk leaves undone, in words."""
     find(path)
     connection = _open(path, "mode=rw")
     try:
         check(connection, path)
         if schema_version(connection) < len(MIGRATIONS):
             upgrade(connection)
-        known = connection.execute("SELECT 1 FROM alerts WHERE id = ?", (alert_id,)).fetchone()
-        if known is None:
-            raise InputError(f"the run {path.stem!r} has no alert {alert_id}")
-        connection.execute("INSERT OR IGNORE INTO acknowledgements VALUES (?, ?)", (alert_id, time.time()))
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+        connection.execute("COMMIT")
     except sqlite3.Error as error:
-        message = f"{path} can't be written ({one_line(error)}): nothing was acknowledged"
-        raise RunFileError(message) from error
+        raise RunFileError(f"{path} can't be written ({one_line(error)}): {failed}") from error
     finally:
-        connection.close()
+        connection.close()  # rolls back what was not committed
 
 
 def _open(path: Path, options: str) -> sqlite3.Connection:

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from eigenscope.runs.encoding import one_line, to_json
 
 FLUSH_SECONDS = 0.05  # between two batches; readings and alerts don't wait for it
 HEARTBEAT_SECONDS = 1.0
+REQUEST_SECONDS = 0.25  # between two looks for requests, while there is something to be asked for
 LONGEST_RETRY_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
 MAX_SCALARS = 200_000  # records that wait; about 30 MB
@@ -29,6 +31,9 @@ class Queues:
         self.refused = 0
         self.scalars: deque[tuple[str, Any, Any, Any]] = deque()
         self.next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+        self.awaited: frozenset[int] = frozenset()  # keys of actions that a reader may answer
+        self.requests: deque[tuple[int, str]] = deque()  # answers that came, to be taken from another thread
+        self._next_look = 0.0
         self._statements: deque[store.Statement] = deque()
         self._pending: tuple[list[store.ScalarRow], list[store.Statement]] = ([], [])
         self._lost = 0
@@ -83,8 +88,19 @@ class Queues:
             self._wake.clear()
             closing = self._closing.is_set()
             delay = FLUSH_SECONDS if self._drain() else min(2 * delay, LONGEST_RETRY_SECONDS)
+            self._look_for_requests()
         self._lost += len(self.scalars) + len(self._statements) + len(self._pending[0]) + len(self._pending[1])
         self.store.close()
+
+    def _look_for_requests(self) -> None:
+        """Hand on each awaited answer once; nothing is read while none is awaited."""
+        if not self.awaited or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + REQUEST_SECONDS
+        with suppress(sqlite3.Error):  # locked or unplugged: the next look will tell
+            found = [request for request in self.store.requests() if request[0] in self.awaited]
+            self.awaited -= {key for key, _ in found}
+            self.requests.extend(found)
 
     def _drain(self) -> bool:
         """Write until nothing waits; False where the disk refused."""

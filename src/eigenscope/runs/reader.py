@@ -4,29 +4,26 @@ import difflib
 import json
 import os
 import sqlite3
-import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eigenscope.errors import InputError, RunFileError
+from eigenscope.runs.actions import all_actions
 from eigenscope.runs.decimation import ROWS, decimate
 from eigenscope.runs.encoding import density_dict, one_line
 from eigenscope.runs.opening import connect_to_read, find
 from eigenscope.runs.schema import damaged
 from eigenscope.runs.series import Series
+from eigenscope.runs.status import Status, run_status
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Status = Literal["live", "finished", "failed", "interrupted", "stopped"]
-ENDED = ("finished", "failed", "interrupted")  # what a run says of itself at its end
-
-HEARTBEAT_TIMEOUT_SECONDS = 5.0
 _LEVELS = {"critical": 0, "warning": 1}
 
 
@@ -104,6 +101,11 @@ class Run:
         last = {alert["rule"]: alert for alert in self.alerts}
         active = [alert for alert in last.values() if alert["level"] != "ok"]
         return sorted(active, key=lambda alert: (_LEVELS.get(alert["level"], 2), -alert.get("cause", 0), -alert["id"]))
+
+    @property
+    def actions(self) -> list[dict[str, Any]]:
+        """Every action of the monitor in its last state, the first proposed first; see docs/run-file.md."""
+        return all_actions(self.query)
 
     @property
     def readings(self) -> list[dict[str, Any]]:
@@ -276,11 +278,3 @@ def _refused(path: Path, sql: str, error: sqlite3.Error) -> str:
     if code == sqlite3.SQLITE_ERROR or isinstance(error, sqlite3.ProgrammingError):
         return f"{path} can't answer {sql!r}: {one_line(error)}"
     return f"{path} can't be read now: {one_line(error)}"
-
-
-def run_status(meta: dict[str, Any]) -> Status:
-    """What a run's "status" and "heartbeat" amount to at this moment."""
-    status = meta.get("status")
-    if status in ENDED:
-        return status  # type: ignore[no-any-return]
-    return "live" if time.time() - meta.get("heartbeat", 0.0) < HEARTBEAT_TIMEOUT_SECONDS else "stopped"

@@ -40,7 +40,17 @@ _VERSION_2 = (
          time REAL NOT NULL, json TEXT NOT NULL, UNIQUE (kind, step))""",
 )
 
-MIGRATIONS: list[tuple[str, ...]] = [_VERSION_1, _VERSION_2]
+_VERSION_3 = (
+    # A log, as `alerts` is: the state of an action is its last row.
+    """CREATE TABLE actions (
+         id INTEGER PRIMARY KEY AUTOINCREMENT, key INTEGER NOT NULL, step INTEGER NOT NULL, time REAL NOT NULL,
+         name TEXT NOT NULL, state TEXT NOT NULL, json TEXT NOT NULL)""",
+    "CREATE INDEX actions_by_key ON actions (key)",
+    # The first answer to a proposal is the answer: the key is taken.
+    "CREATE TABLE requests (action INTEGER PRIMARY KEY, verb TEXT NOT NULL, time REAL NOT NULL)",
+)
+
+MIGRATIONS: list[tuple[str, ...]] = [_VERSION_1, _VERSION_2, _VERSION_3]
 
 
 def schema_version(connection: sqlite3.Connection) -> int:

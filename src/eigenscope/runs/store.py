@@ -22,6 +22,7 @@ READING = "INSERT INTO readings (step, time, json) VALUES (?, ?, ?)"
 DENSITY = "INSERT OR REPLACE INTO densities VALUES (?, ?, ?, ?)"
 MEASUREMENT = "INSERT OR REPLACE INTO measurements (kind, step, time, json) VALUES (?, ?, ?, ?)"
 ALERT = "INSERT INTO alerts (step, time, rule, level, json) VALUES (?, ?, ?, ?, ?)"
+ACTION = "INSERT INTO actions (key, step, time, name, state, json) VALUES (?, ?, ?, ?, ?, ?)"
 REWORDED = "UPDATE alerts SET json = ?1 WHERE id = (SELECT max(id) FROM alerts WHERE rule = ?2)"
 
 _CHUNK = 1000  # rows a statement: SQLite allows 32,766 values in one
@@ -96,6 +97,10 @@ class Store:
             marks = f"({', '.join('?' * len(chunk[0]))})"
             values = [value for row in chunk for value in row]
             self.connection.execute(sql.format(rows=", ".join([marks] * len(chunk))), values)
+
+    def requests(self) -> list[tuple[int, str]]:
+        """What readers have asked for: the key of an action and the verb. Raises `sqlite3.Error`."""
+        return self.connection.execute("SELECT action, verb FROM requests ORDER BY time").fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from eigenscope.errors import RunFileError
+from eigenscope.runs.actions import action_versions, all_actions
 from eigenscope.runs.reader import Run
 
 Row = tuple[int, float | None, float | None]  # step, value (None: NaN), error (None: none stated)
@@ -21,6 +22,7 @@ class Changes:
     readings: list[dict[str, Any]] = field(default_factory=list)
     measurements: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # (kind, measurement)
     alerts: list[dict[str, Any]] = field(default_factory=list)  # a reworded one comes again, with the id it had
+    actions: list[dict[str, Any]] = field(default_factory=list)  # each that has another state or was answered
     rewound: bool = False
 
 
@@ -39,6 +41,7 @@ class Tail:
         self._reading_id = self.run.query("SELECT coalesce(max(id), 0) FROM readings")[0][0]
         self._measurement_id = self.run.query("SELECT coalesce(max(id), 0) FROM measurements")[0][0]
         self._alerts = self._last_alerts()
+        self._actions = action_versions(self.run.query)
 
     def changes(self) -> Changes | None:
         """What is new; None where nobody has written, which is cheap to find out."""
@@ -62,6 +65,7 @@ class Tail:
             [reading for _, reading in readings],
             [(kind, measurement) for _, kind, measurement in measured],
             alerts,
+            self._new_actions(),
             rewound,
         )
 
@@ -85,6 +89,11 @@ class Tail:
         reworded = {number for number, text in known.items() if self._alerts.get(number, text) != text}
         rows = self.run.alerts_after(min(reworded, default=last + 1) - 1)
         return [alert for alert in rows if alert["id"] > last or alert["id"] in reworded]
+
+    def _new_actions(self) -> list[dict[str, Any]]:
+        known, self._actions = self._actions, action_versions(self.run.query)
+        changed = {key for key, version in self._actions.items() if known.get(key) != version}
+        return [action for action in all_actions(self.run.query) if action["key"] in changed] if changed else []
 
     def _new_rows(self, name: str, metric: int) -> list[Row]:
         """Rows from the last known step on, less that one where it is still the same."""

@@ -6,7 +6,8 @@ import sqlite3
 import sys
 import time
 import weakref
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,21 @@ class RunWriter:
             self._refuse("an alert's new words", error)
             return
         self._queues.put(statement)
+
+    def action(self, step: int, action: Mapping[str, object]) -> None:
+        """An action has another state; `action` names its "key", "name" and "state"."""
+        try:
+            key, name, state = whole_step(action["key"]), str(action["name"]), str(action["state"])
+            statement = (store.ACTION, (key, whole_step(step), time.time(), name, state, to_json(dict(action))))
+        except Exception as error:
+            self._refuse(f"the action at step {step}", error)
+            return
+        self._queues.put(statement)
+
+    def await_requests(self, keys: Collection[int]) -> deque[tuple[int, str]]:
+        """From now on look for answers to these actions, and to no others; `(key, verb)` come in the deque returned."""
+        self._queues.awaited = frozenset(keys)
+        return self._queues.requests
 
     def meta(self, key: str, value: object) -> None:
         """A fact about the whole run, such as "summary"; the last one of a key stays."""

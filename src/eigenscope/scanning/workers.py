@@ -50,13 +50,18 @@ def _in_threads(tasks: Sequence[Entry], checkpoint: Checkpoint, options: Options
     """Load one after the other, work on a few at once, never holding more than the largest tensor's size in fp64."""
     budget = 8 * max((_entries(task) for task in tasks), default=0)
     pending: dict[Future[Found], Entry] = {}
-    with _one_blas_thread(), ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+    with _one_blas_thread(), ThreadPoolExecutor(min(_THREADS, _cores())) as pool:
         for task in tasks:
             while pending and (len(pending) >= _THREADS or 8 * sum(map(_entries, (*pending.values(), task))) > budget):
                 yield from _finished(pending)
             pending[pool.submit(_attempt, checkpoint, task, options)] = task
         while pending:
             yield from _finished(pending)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _finished(pending: dict[Future[Found], Entry]) -> Iterator[tuple[Entry, Found]]:

@@ -1,7 +1,7 @@
 // A plot: axes, a grid, and what is drawn between them.
 "use strict";
 
-const MARGIN = { left: 46, right: 14, top: 12, bottom: 34 };
+const MARGIN = { left: 46, right: 18, top: 12, bottom: 34 };
 const HEIGHT = 240;
 
 /**
@@ -114,7 +114,8 @@ function axes(across, up, x, y, width) {
     group.append(drawn("text", { x: MARGIN.left - 5, y: y(tick) + 4, "text-anchor": "end" }, up.format(tick)));
   }
   let last = -Infinity;
-  for (const tick of across.log ? logTicks(across.low, across.high) : linearTicks(across.low, across.high)) {
+  const ticks = across.log ? logTicks(across.low, across.high) : linearTicks(across.low, across.high);
+  for (const tick of across.whole ? ticks.filter(Number.isInteger) : ticks) {
     group.append(drawn("line", { class: "grid", x1: x(tick), x2: x(tick), y1: MARGIN.top, y2: bottom }));
     if (x(tick) - last < 34) continue;
     last = x(tick);

@@ -59,8 +59,18 @@ function power(exponent) {
   return `10${exponent < 0 ? "⁻" : ""}${digits}`;
 }
 
+/**
+ * A text whose exponents, as in λ^−3.9, are raised.
+ * @param {string} text
+ * @returns {(Node | string)[]}
+ */
+function raised(text) {
+  return text.split(/\^(−?[\d.]*\d)/).map((part, i) => (i % 2 ? element("sup", {}, part) : part));
+}
+
 /** @param {number} share */
 function percent(share) {
+  if (share === 0 || share === 1) return `${100 * share} %`;
   if (share > 0 && share < 0.01) return `${written(Number((100 * share).toPrecision(2)))} %`;
   return `${(100 * share).toFixed(share < 0.1 || share > 0.99 ? 1 : 0)} %`;
 }

@@ -46,14 +46,17 @@ function spectrumFigure(curves, places) {
   const near = curves.floor > 0 && curves.floor > least / 1e3; // what lies far below the floor is only rounding
   const low = near ? Math.max(Math.min(least, curves.floor) / 1.5, curves.floor / 30) : least / 1.2;
   const high = Math.max(top, curves.edge) * 1.3;
-  const across = { low: 1, high: Math.max(curves.count, 2), title: "k", format: written };
+  const across = { low: 1, high: Math.max(curves.count, 2), whole: true, title: "k", format: written };
   const up = { low, high, log: true, title: "σ", format: written };
   const floor = curves.floor >= low ? "" : ` Rounding floor ${written(curves.floor)}, below the axis.`;
-  const noise = curves.edge > curves.floor ? `; ${curves.spikes} above the noise edge ${written(curves.edge)}` : "";
+  const noise = curves.edge > curves.floor && !curves.cut ? `; ${curves.spikes} above the noise edge ${written(curves.edge)}` : "";
   const caption = `${written(top)} down to ${written(curves.sigma.at(-1) ?? 0)}${noise}.${floor}`;
   const picture = chart(`Singular values in descending order on a log axis. ${caption}`, across, up, (plot) => {
-    if (curves.floor >= low) marked(plot, "floor", "rounding floor", { y: curves.floor });
-    if (curves.edge > low) marked(plot, "edge", "noise edge", { y: curves.edge });
+    drawCut(plot, curves, [places, curves.sigma]);
+    const apart = Math.abs(plot.y(curves.floor) - plot.y(curves.edge)) > 16 || curves.cut; // else one name stands below its line
+    const edgeLower = curves.edge < curves.floor;
+    if (curves.floor >= low) marked(plot, "floor", "rounding floor", { y: curves.floor, below: !apart && !edgeLower });
+    if (curves.edge > low && !curves.cut) marked(plot, "edge", "noise edge", { y: curves.edge, below: !apart && edgeLower });
     plot.svg.append(drawn("path", { class: "line", d: path(plot, places, curves.sigma) }));
     if (curves.count <= 32)
       for (const [i, place] of places.entries())
@@ -67,27 +70,48 @@ function spectrumFigure(curves, places) {
 }
 
 /**
+ * Under the curve what a compression kept, and the rank from which on two factors are no smaller.
+ * @param {import("./types").Plot} plot
+ * @param {import("./types").Curves} curves
+ * @param {[number[], number[]]} points
+ */
+function drawCut(plot, { cut }, [xs, ys]) {
+  if (!cut) return;
+  const rank = cut.rank;
+  if (rank !== null) {
+    const inside = xs.filter((x) => x <= rank);
+    const right = plot.x(rank);
+    const base = `L${right},${plot.bottom}L${plot.x(xs[0] ?? 0)},${plot.bottom}Z`;
+    const level = plot.y(ys[inside.length - 1] ?? 0);
+    plot.svg.append(drawn("path", { class: "kept", d: `${path(plot, inside, ys)}L${right},${level}${base}` }));
+    marked(plot, "at", `rank ${rank} kept`, { x: rank });
+  }
+  marked(plot, "edge", `no gain from ${cut.even} on`, { x: cut.even, row: 1 });
+}
+
+/**
  * @param {import("./types").Curves} curves
  * @param {number[]} places
  */
 function varianceFigure(curves, places) {
-  const across = { low: 0, high: curves.count, title: "rank", format: written };
+  const across = { low: 0, high: curves.count, whole: true, title: "rank", format: written };
   const up = { low: 0, high: 1, title: "share", ticks: [0, 0.25, 0.5, 0.75, 1], format: (/** @type {number} */ v) => `${100 * v} %` };
   const shares = [0.9, 0.95, 0.99];
   const caption = `90 % at rank ${curves.ranks[0]}, 95 % at ${curves.ranks[1]}, 99 % at ${curves.ranks[2]} of ${curves.count}.`;
   const picture = chart(`Share of the squared singular values that the first ranks hold. ${caption}`, across, up, (plot) => {
-    shares.forEach((share, i) => {
+    drawCut(plot, curves, [[0, ...places], [0, ...curves.held]]);
+    for (const [i, share] of curves.cut ? [] : shares.entries()) {
       const [x, y] = [plot.x(curves.ranks[i] ?? 0), plot.y(share)];
       plot.svg.append(drawn("path", { class: "mark", fill: "none", d: `M${plot.left},${y}H${x}V${plot.bottom}` }));
-    });
+    }
     plot.svg.append(drawn("path", { class: "line", d: path(plot, [0, ...places], [0, ...curves.held]) }));
-    shares.forEach((share, i) => {
+    for (const [i, share] of curves.cut ? [] : shares.entries()) {
       const x = plot.x(curves.ranks[i] ?? 0);
       const left = x > plot.left + 0.3 * (plot.right - plot.left);
       const at = { x: x + (left ? -6 : 6), y: plot.bottom - 44 + 14 * i, "text-anchor": left ? "end" : "start" };
       plot.svg.append(drawn("circle", { class: "dot", cx: x, cy: plot.y(share), r: 3 }));
       plot.svg.append(drawn("text", { ...at, class: "halo" }, `${100 * share} %: ${curves.ranks[i]}`));
-    });
+    }
   }, (share) => {
     const i = nearest(places, curves.count, share);
     return `Here: rank ${places[i]} holds ${percent(curves.held[i] ?? 0)}.`;

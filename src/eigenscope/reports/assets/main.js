@@ -6,7 +6,8 @@ let current = 0;
 /** Show the matrix that the address names, or the first one that has numbers. */
 function selected() {
   const named = /^#m(\d+)$/.exec(location.hash);
-  const first = Math.max(report.rows.findIndex((row) => row.curves), 0);
+  const telling = report.rows.findIndex((row) => row.curves?.cut && row.curves.cut.rank !== null);
+  const first = report.first ?? Math.max(telling < 0 ? report.rows.findIndex((row) => row.curves) : telling, 0);
   current = named && report.rows[Number(named[1])] ? Number(named[1]) : first;
   drawDetail();
   markCurrent();
@@ -30,7 +31,7 @@ function drawDetail() {
   if (!row) return;
   byId("title").textContent = row.title;
   byId("about").textContent = row.about;
-  byId("sentence").textContent = row.problem ?? row.sentence;
+  byId("sentence").replaceChildren(...raised(row.problem ?? row.sentence));
   byId("sentence").classList.toggle("broken", row.problem !== null);
   step("before", current - 1);
   step("after", current + 1);
@@ -93,6 +94,22 @@ function filterRows() {
     shown += row.hidden ? 0 : 1;
   }
   byId("shown").textContent = `${shown} of ${rows.length}`;
+  const asked = [text && `“${text}”`, word && `“${word}”`].filter(Boolean).join(" and ");
+  byId("nothing").hidden = shown > 0;
+  byId("nothing").textContent = shown ? "" : `None of the ${rows.length} fits ${asked}: clear the filter to see all.`;
+}
+
+/** Say, where the table is wider than its place, that there is more to the right. */
+function startScrolling() {
+  const table = byId("rows");
+  const place = /** @type {HTMLElement} */ (table.parentElement);
+  const told = () => {
+    const more = place.scrollWidth - place.clientWidth - place.scrollLeft > 4;
+    byId("sideways").hidden = !more;
+    place.classList.toggle("more", more);
+  };
+  place.addEventListener("scroll", told, { passive: true });
+  new ResizeObserver(told).observe(place);
 }
 
 function start() {
@@ -102,6 +119,7 @@ function start() {
     const dark = document.documentElement.dataset["theme"] ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
     document.documentElement.dataset["theme"] = dark === "dark" ? "light" : "dark";
   });
+  drawBudgets();
   if (!report.rows.length) return;
   startMap();
   for (const head of document.querySelectorAll("#rows thead th"))
@@ -109,6 +127,7 @@ function start() {
   byId("filter").addEventListener("input", filterRows);
   byId("word").addEventListener("change", filterRows);
   filterRows();
+  startScrolling();
   window.addEventListener("hashchange", selected);
   selected();
 }

@@ -65,7 +65,8 @@ function cell(index, chosen, of) {
   else if (value === null) made.classList.add("none");
   else {
     made.style.setProperty("--heat", `${(100 * of(value)).toFixed(1)}%`);
-    made.classList.toggle("hot", of(value) > 0.62);
+    made.classList.toggle("warm", of(value) > 0.42); // from where on dark ink is read better in the dark theme
+    made.classList.toggle("hot", of(value) > 0.62); // and light ink in the light one
   }
   if (row.problem) made.textContent = "!";
   else if (report.grid.layers.length <= FEW) made.textContent = value === null ? "" : told(row, chosen);

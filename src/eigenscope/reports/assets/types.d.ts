@@ -24,6 +24,22 @@ export interface Curves {
   spikes: number;
   ranks: [number, number, number];
   bins: Bins | null;
+  cut?: Cut;
+}
+
+/** What a compression made of a matrix: the rank it kept, null where none, and that from which on two factors don't pay. */
+export interface Cut {
+  rank: number | null;
+  even: number;
+}
+
+/** One thing that was measured for each budget. */
+export interface Curve {
+  title: string;
+  note: string;
+  share: boolean;
+  x: number[];
+  y: number[];
 }
 
 export interface Row {
@@ -38,9 +54,11 @@ export interface Row {
 
 export interface Report {
   matrix: string;
+  first: number | null;
   quantities: Quantity[];
   definitions: [string, string][];
   places: Record<string, number[]>;
+  budgets?: { at: number | null; curves: Curve[] };
   rows: Row[];
   grid: { kinds: string[]; layers: (number | null)[]; cells: (number | null)[][] };
 }
@@ -49,6 +67,7 @@ export interface Axis {
   low: number;
   high: number;
   log?: boolean;
+  whole?: boolean; // only whole numbers have ticks
   title: string;
   ticks?: number[];
   format: (value: number) => string;

@@ -35,6 +35,13 @@ async function get(path, signal) {
   return parse(await response.text());
 }
 
+/** @param {string} path Say something, with the token that the printed address carried. */
+async function post(path) {
+  const token = sessionStorage.getItem(TOKEN_KEY) ?? "";
+  const response = await fetch(path, { method: "POST", headers: { "x-eigenscope-token": token } });
+  if (!response.ok) throw await refusal(response);
+}
+
 /** @param {string} id @returns {string} the run's address, its slashes kept */
 function runPath(id) {
   return `/api/runs/${id.split("/").map(encodeURIComponent).join("/")}`;
@@ -88,10 +95,8 @@ export const api = {
   },
 
   /** @param {string} id @param {number} alert @returns {Promise<void>} */
-  acknowledge: async (id, alert) => {
-    const token = sessionStorage.getItem(TOKEN_KEY) ?? "";
-    const path = `${runPath(id)}/alerts/${alert}/acknowledge`;
-    const response = await fetch(path, { method: "POST", headers: { "x-eigenscope-token": token } });
-    if (!response.ok) throw await refusal(response);
-  },
+  acknowledge: (id, alert) => post(`${runPath(id)}/alerts/${alert}/acknowledge`),
+
+  /** @param {string} id @param {number} action @param {"apply"|"dismiss"} verb @returns {Promise<void>} */
+  answer: (id, action, verb) => post(`${runPath(id)}/actions/${action}/${verb}`),
 };

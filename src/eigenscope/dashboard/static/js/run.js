@@ -5,6 +5,7 @@ import { trimmed } from "./density.js";
 import { Track } from "./track.js";
 
 /** @typedef {import("./types.js").Alert} Alert */
+/** @typedef {import("./types.js").Action} Action */
 /** @typedef {import("./types.js").Measurement} Measurement */
 /** @typedef {import("./types.js").Span} Span */
 
@@ -48,8 +49,9 @@ export class Run {
     /** @type {Map<string, {step: number}[]>} the history of each kind of measurement */ this.rows = new Map();
     /** @type {Alert[]} transitions, the newest last */ this.history = [];
     /** @type {Map<string, Alert>} the active alert of each rule */ this.standing = new Map();
+    /** @type {Action[]} in their last state, by key */ this.actions = [];
     /** Counters that say what changed since a part last drew. */
-    this.seen = { series: 0, reading: 0, densities: 0, measurements: 0, alerts: 0 };
+    this.seen = { series: 0, reading: 0, densities: 0, measurements: 0, alerts: 0, actions: 0 };
     /** @type {import("./types.js").Message[]|null} what arrives while the run is being read */ this.waiting = null;
     /** @type {AbortController|null} */ this.refining = null;
   }
@@ -118,6 +120,7 @@ export class Run {
     this.densities = densities.map(trimmed);
     this.history = [...info.history].sort((a, b) => a.step - b.step || (a.id ?? 0) - (b.id ?? 0));
     this.standing = new Map(info.alerts.map((alert) => [alert.rule, alert]));
+    this.actions = [...(info.actions ?? [])];
     for (const key of /** @type {(keyof Run["seen"])[]} */ (Object.keys(this.seen))) this.seen[key] += 1;
   }
 
@@ -129,6 +132,7 @@ export class Run {
     else if (message.type === "reading") this.takeReading(message.reading);
     else if (message.type === "measurement") this.takeMeasurement(message.kind, message.measurement);
     else if (message.type === "alert") this.takeAlert(message.alert);
+    else if (message.type === "action") this.takeAction(message.action);
     else if (message.type === "status") {
       const { status, last_step, measuring_share } = message;
       if (status !== this.info.status) this.seen.reading += 1; // an ended run says otherwise why it has none
@@ -179,6 +183,25 @@ export class Run {
     if (last?.level === "ok") this.standing.delete(alert.rule);
     else if (last) this.standing.set(alert.rule, last);
     this.seen.alerts += 1;
+  }
+
+  /** @param {Action} action a new one, or a known one in another state */
+  takeAction(action) {
+    const at = this.actions.findIndex((known) => known.key === action.key);
+    this.actions = at < 0 ? [...this.actions, action] : this.actions.with(at, action);
+    this.seen.actions += 1;
+  }
+
+  /** @returns {Action[]} what waits for an answer; of a run that has ended nothing does */
+  proposals() {
+    return this.hasEnded ? [] : this.actions.filter((action) => action.state === "proposed");
+  }
+
+  /** @param {Action} action @param {"apply"|"dismiss"} verb Answer a proposal. @returns {Promise<void>} */
+  async answer(action, verb) {
+    await api.answer(this.id, action.key, verb);
+    const now = this.actions.find(({ key }) => key === action.key);
+    if (now?.state === "proposed") this.takeAction({ ...now, asked: verb });
   }
 
   /** @param {string} [panel] @returns {Alert[]} the active alerts, of one panel where it is named; the worst first */

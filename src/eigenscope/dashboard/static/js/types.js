@@ -22,6 +22,15 @@
  *   value?: number|null, threshold?: number|null, message: string, action?: string|null, reason?: string|null,
  *   acknowledged?: number|boolean|null, time?: number|null, cause?: number}} Alert: one transition of a rule */
 
+/** @typedef {"proposed"|"applied"|"kept"|"undone"|"dismissed"|"refused"|"failed"} ActionState */
+
+/** @typedef {Record<string, number|string|null>} Evidence: what was measured on one side of an action */
+
+/** @typedef {{key: number, name: string, words: string, criterion: string, state: ActionState, step: number, by: string,
+ *   alert: {rule: string, level: Level, step: number, metric: string, message: string}, applied_at: number|null,
+ *   changed: Record<string, unknown>|null, before: Evidence|null, after: Evidence|null, helped: boolean|null,
+ *   note: string, asked: "apply"|"dismiss"|null, log: {state: ActionState, step: number, time: number}[]}} Action */
+
 /** @typedef {"live"|"finished"|"interrupted"|"failed"|"stopped"} Status */
 
 /** @typedef {{id: string, name: string, status: Status, last_step: number|null, started?: number|null,
@@ -29,7 +38,7 @@
 
 /** @typedef {{id: string, name: string, status: Status, config: Record<string, unknown>,
  *   environment: Record<string, unknown>, last_step: number|null, names: string[], reading: Reading|null,
- *   alerts: Alert[], history: Alert[], measurements: Record<string, Measurement>, measuring_share: number|null,
+ *   alerts: Alert[], history: Alert[], actions: Action[], measurements: Record<string, Measurement>, measuring_share: number|null,
  *   dropped: number|null}} RunInfo: of each kind of measurement the latest */
 
 /** @typedef {{steps: number[], values: (number|null)[], errors: (number|null)[]}} Points */
@@ -42,6 +51,7 @@
 
 /** @typedef {{type: "scalars", rows: Record<string, Row[]>} | {type: "reading", reading: Reading}
  *   | {type: "measurement", kind: string, measurement: Measurement} | {type: "alert", alert: Alert}
+ *   | {type: "action", action: Action}
  *   | {type: "runs"} | {type: "resync"}
  *   | {type: "status", status: Status, last_step: number|null, measuring_share: number|null}} Message */
 

@@ -1,6 +1,7 @@
-// What is drawn over a chart by hand: reference lines, alerts, and the places of values that are no numbers.
+// What is drawn over a chart by hand: reference lines, alerts, actions, and the places of values that are no numbers.
 
 import uPlot from "../../vendor/uplot/uPlot.js";
+import { wasUndone } from "../actions.js";
 import { palette } from "../theme.js";
 
 /** @typedef {{value: () => number|null|undefined, label: string, level?: "warning"|"critical", wash?: boolean}} Mark: a
@@ -94,6 +95,37 @@ export function crosses(u, points) {
       u.ctx.moveTo(x + arm, y - arm);
       u.ctx.lineTo(x - arm, y + arm);
       u.ctx.stroke();
+    }
+  });
+}
+
+/** @param {uPlot} u @param {import("../types.js").Action[]} actions An upright line and a flag where one was applied. */
+export function actionLines(u, actions) {
+  const { top, height } = u.bbox;
+  const px = uPlot.pxRatio;
+  inside(u, () => {
+    for (const action of actions) {
+      if (action.applied_at === null) continue;
+      const x = Math.round(u.valToPos(action.applied_at, "x", true)) + 0.5;
+      const { ctx } = u;
+      ctx.strokeStyle = palette.ink;
+      ctx.fillStyle = wasUndone(action) ? palette.panel : palette.ink;
+      ctx.lineWidth = px;
+      ctx.globalAlpha = 0.5;
+      ctx.setLineDash(wasUndone(action) ? [3 * px, 3 * px] : []);
+      ctx.beginPath();
+      ctx.moveTo(x, top + 8 * px);
+      ctx.lineTo(x, top + height);
+      ctx.stroke();
+      ctx.globalAlpha = 1;
+      ctx.setLineDash([]);
+      ctx.beginPath();
+      ctx.moveTo(x - 5 * px, top + px);
+      ctx.lineTo(x + 5 * px, top + px);
+      ctx.lineTo(x, top + 8 * px);
+      ctx.closePath();
+      ctx.fill();
+      ctx.stroke();
     }
   });
 }

@@ -1,15 +1,17 @@
 // A metric (or two) over the steps, of one run or two, with error bands and nothing smoothed.
 
 import uPlot from "../../vendor/uplot/uPlot.js";
+import { actionNear } from "../actions.js";
 import { changes, h, setAttribute } from "../dom.js";
 import { count, number, percent } from "../format.js";
 import { asinh, linear, log, padded } from "../scales.js";
 import { palette } from "../theme.js";
 import { bounds, columns, drawn, needsAsinh } from "./data.js";
-import { alertLines, crosses, references, washes } from "./marks.js";
+import { actionLines, alertLines, crosses, references, washes } from "./marks.js";
 import { cursor, fitted, keys, selected, stepAxis, valueAxis, wheelAndTouch } from "./plot.js";
 import { Readout, unmeasured } from "./readout.js";
 import { trendTable } from "./table.js";
+import { Tip } from "./tip.js";
 
 /** @typedef {import("../types.js").App} App */
 /** @typedef {import("./data.js").Line} Line */
@@ -47,6 +49,7 @@ export class Trend {
       role: "region",
       "aria-label": `${options.title}: table`,
     });
+    this.tip = new Tip(this.host);
     shell.body.append(h("figure", { class: "chart" }, this.readout.root, this.host, this.table));
     shell.onTables.push((tables) => this.showTables(tables));
     this.gestures = gesturesOf(app);
@@ -70,7 +73,7 @@ export class Trend {
   draw() {
     const runs = this.app.shown();
     const { min, max } = this.app.view();
-    const versions = runs.flatMap((run) => [run, run.seen.series, run.seen.alerts, run.hasEnded]);
+    const versions = runs.flatMap((run) => [run, run.seen.series, run.seen.alerts, run.seen.actions, run.hasEnded]);
     const data = this.dataChanged(...versions, this.app.theme);
     const view = this.viewChanged(min, max);
     if (!data && !view) return;
@@ -99,7 +102,10 @@ export class Trend {
     const step = this.cursorStep();
     const { min, max } = this.app.view();
     this.readout.show(this.app.shown(), step);
-    this.options.onCursor?.(step, ((max - min) * 6) / (this.host.clientWidth || 1));
+    const reach = ((max - min) * 6) / (this.host.clientWidth || 1);
+    this.options.onCursor?.(step, reach);
+    const isHere = this.host.matches(":hover, :focus"); // cursors move together, the note is on one chart
+    this.tip.show(isHere && step !== null ? actionNear(this.app.primary?.actions ?? [], step, reach) : null, this.plot);
   }
 
   /** @returns {number|null} */
@@ -193,6 +199,7 @@ export class Trend {
     const [run] = this.app.shown();
     references(u, marks);
     if (run && alerts) alertLines(u, run.history.filter(alerts));
+    if (run) actionLines(u, run.actions);
     if (run) crosses(u, this.oddPoints(run));
   }
 

@@ -1,5 +1,6 @@
 // Loss, gradient norm and step size over one axis of steps; every alert is marked on it.
 
+import { actionNear, inWords, wasUndone } from "../actions.js";
 import { Trend } from "../chart/trend.js";
 import { changes, h, setText } from "../dom.js";
 import { count } from "../format.js";
@@ -37,9 +38,11 @@ export const timeline = {
     const sayNearest = (/** @type {number|null} */ step, /** @type {number} */ reach) => {
       const marked = app.primary?.history ?? [];
       const near = step === null ? undefined : marked.findLast((alert) => Math.abs(alert.step - step) <= reach);
-      shell.say(near ? `${sign(near.level)} step ${count(near.step)}: ${near.message}` : hint);
+      const done = step === null ? null : actionNear(app.primary?.actions ?? [], step, reach);
+      if (done) shell.say(`${wasUndone(done) ? "▽" : "▼"} step ${count(done.applied_at)}: ${inWords(done)}`);
+      else shell.say(near ? `${sign(near.level)} step ${count(near.step)}: ${near.message}` : hint);
     };
-    const hint = "Drag to zoom, Shift and drag to pan, double-click for the whole run. Coloured lines are alerts.";
+    const hint = "Drag to zoom, Shift and drag to pan, double-click for the whole run. Coloured lines are alerts, ▼ actions.";
     shell.say(hint);
     shell.state("none", "");
     const changed = changes();

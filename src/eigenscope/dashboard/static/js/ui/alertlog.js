@@ -59,7 +59,7 @@ function entry(app, run, alert, note) {
 }
 
 /** @param {App} app @param {number} step */
-function lookAt(app, step) {
+export function lookAt(app, step) {
   const { min, max } = app.extent();
   const reach = Math.max(20, (max - min) * 0.05);
   app.look({ min: step - reach, max: step + reach });
@@ -82,16 +82,16 @@ function acknowledgement(app, run, alert, note) {
       setText(note, "");
     } catch (error) {
       button.disabled = false;
-      setText(note, refusal(error));
+      setText(note, refusal("Not acknowledged", error));
     }
     app.touched();
   });
   return button;
 }
 
-/** @param {unknown} error @returns {string} what went wrong and what to do */
-function refusal(error) {
+/** @param {string} undone @param {unknown} error @returns {string} what was not done, why, and what to do */
+export function refusal(undone, error) {
   if (error instanceof Refused && error.status === 403)
-    return "Not acknowledged: this page lacks the token. Open the address that eigenscope printed when it started.";
-  return `Not acknowledged: ${error instanceof Error ? error.message : error}`;
+    return `${undone}: this page lacks the token. Open the address that eigenscope printed when it started.`;
+  return `${undone}: ${error instanceof Error ? error.message : error}`;
 }

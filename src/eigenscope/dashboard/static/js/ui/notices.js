@@ -22,6 +22,7 @@ export function notices(app) {
       showMissing(app, isMissing ? primary : null);
       byId("empty").hidden = !isEmpty;
       for (const id of ["status", "panels", "alerts"]) byId(id).hidden = isEmpty || isMissing;
+      if (isEmpty || isMissing) for (const id of ["proposals", "actions"]) byId(id).hidden = true;
       const state = isEmpty ? "empty" : isMissing ? "missing" : primary?.info ? "shown" : "loading";
       document.documentElement.dataset.state = state;
     },

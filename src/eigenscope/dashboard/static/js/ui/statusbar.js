@@ -25,7 +25,7 @@ export function statusBar(app) {
   return {
     draw() {
       const run = app.primary;
-      if (!changed(run, run?.seen.alerts, run?.seen.reading, run?.info?.status, run?.problem, app.runs, app.link.phase))
+      if (!changed(run, run?.seen.alerts, run?.seen.actions, run?.seen.reading, run?.info?.status, run?.problem, app.runs, app.link.phase))
         return;
       const active = run?.active() ?? [];
       const shown = active[0] ? ofAlert(active[0], run?.isAcknowledged(active[0]) ?? false) : ofQuiet(app);
@@ -34,7 +34,7 @@ export function statusBar(app) {
       setText(message, shown.message);
       setText(reason, shown.reason);
       setText(action, shown.action);
-      action.hidden = !shown.action;
+      action.hidden = !shown.action || Boolean(run?.proposals().some(({ alert }) => alert.rule === active[0]?.rule));
       more.hidden = active.length < 2;
       setText(more, `and ${count(active.length - 1)} more ${active.length === 2 ? "alert" : "alerts"}`);
       document.title = `${active[0] ? `${sign(active[0].level)} ` : ""}${run ? `${run.name} · ` : ""}eigenscope`;
@@ -101,5 +101,6 @@ export function announcer(app) {
 
 /** @param {Alert} alert @returns {string} */
 function inWords({ level, message, action }) {
-  return level === "ok" ? capital(message) : `${level}: ${message}. Recommended: ${action || "nothing"}`;
+  if (level === "ok") return capital(message);
+  return `${level}: ${message}.${action ? ` Recommended: ${action}` : ""}`;
 }

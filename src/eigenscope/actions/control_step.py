@@ -1,0 +1,243 @@
+"""The step size held under the edge of stability, from measured curvature."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import nn
+
+from eigenscope.actions.base import Action
+from eigenscope.actions.evidence import Evidence
+from eigenscope.actions.hooks import Hooks
+from eigenscope.actions.situation import Situation
+from eigenscope.actions.tracking import Tracker
+from eigenscope.diagnostics.stability import stability_edge
+from eigenscope.errors import EigenscopeError, InputError, first_line
+from eigenscope.operators import HessianOperator, Operator, ScaledOperator
+from eigenscope.operators.probe import BatchWeight, LossFunction
+
+FACTOR = "step_factor"  # in each of the optimizer's groups while the step is controlled: what multiplies its lr
+_RISE = 2.0  # the factor at most doubles from one measurement to the next: the warm-up
+_MARGIN = 0.92  # of the target: curvature goes on changing until the next measurement
+_CALM = 0.04  # how far the ratio may move, relatively, until it is measured again
+_FADING = 0.8  # what remains of an earlier movement from one measurement to the next
+_ALLOWED = 1.1  # by `helped`: the monitor measures at another moment, and to 1 %
+
+
+class ControlStep(Action):
+    """Keep the step at or under `target` of the edge of stability by measuring λmax as training goes on.
+
+    ::
+
+        control = es.actions.ControlStep(target=0.9).bind(model, loss_fn, batches, optimizer)
+        for batch in loader:
+            ...
+            optimizer.step()
+            control.step()
+
+    The learning rate stays what its scheduler says; only within `optimizer.step` it is multiplied by `factor` ≤ 1,
+    so that any scheduler composes. The factor falls at once and rises at most twofold from one measurement to the
+    next. It is measured after each step while the curvature moves, and at most `every` steps apart once it is calm:
+    3 to 6 products each, from the last vectors. For SGD, heavy ball, Nesterov, RMSprop, Adam and AdamW; Adam's ratio
+    is that of the preconditioned Hessian, which is why a warm-up comes out of it (Cohen et al. 2022).
+
+    The edge is that of full-batch descent. In minibatches momentum β gathers the noise of 1/(1 − β) steps, and a step
+    near the edge is far too large; so with momentum the ratio is held under (1 − β) · target, unless `noisy=False`.
+
+    Cohen, Kaur, Li, Kolter & Talwalkar 2021; Gilmer et al. 2022 (instability at the start, and what warm-up does).
+    """
+
+    name = "control_step"
+    rules: ClassVar[tuple[str, ...]] = ("edge_of_stability", "loss_rise")
+    words = "LOWER THE STEP SIZE"
+    criterion = "the stability ratio is at or under the target, to a tenth of it, and the loss is finite"
+
+    def __init__(
+        self,
+        target: float = 0.9,
+        *,
+        noisy: bool = True,
+        every: int = 10,
+        tolerance: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        if not target > 0:
+            raise InputError(f"target={target:g}: a share of the stability threshold over 0 is needed, such as 0.9")
+        if every < 1:
+            raise InputError(f"every={every}: at least 1 step is needed")
+        self.target, self.noisy, self.every, self.tolerance, self.seed = target, noisy, every, tolerance, seed
+        self.factor = 1.0
+        self.ratio: float | None = None  # as last measured, with the factor that was set upon it
+        self._hooks = Hooks()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._now: Situation | None = None
+        self._tracker = Tracker(self.tolerance, self.seed)
+        self._last: float | None = None  # the ratio with factor 1
+        self._interval = self._left = 1
+        self._unrest = 1.0  # how fast the ratio has lately moved, per step
+        self._scheduled: list[tuple[dict[str, Any], Any, Any]] = []
+
+    @property
+    def aim(self) -> float:
+        """What the ratio is held under: the target, and with momentum in minibatches (1 − β) of it."""
+        groups = self._now.optimizer.param_groups if self._now is not None and self._now.optimizer is not None else []
+        momentum = max((float(group.get("momentum", 0.0)) for group in groups), default=0.0) if self.noisy else 0.0
+        return self.target * (1 - momentum)
+
+    @property
+    def num_matvecs(self) -> int:
+        """Products so far."""
+        return self._tracker.num_matvecs
+
+    @property
+    def num_measurements(self) -> int:
+        """Measurements so far."""
+        return self._tracker.num_measurements
+
+    # -- alone ----------------------------------------------------------------------------------------------------
+
+    def bind(
+        self,
+        model: nn.Module,
+        loss_fn: LossFunction,
+        batches: Any,
+        optimizer: torch.optim.Optimizer,
+        *,
+        batch_weight: BatchWeight | None = None,
+    ) -> Self:
+        """Measure once and control this optimizer's steps from the next on; `batches` are as in `curvature`."""
+        now = Situation(model, optimizer, loss_fn, batches, batch_weight)
+        if why := self.can_apply(now):
+            raise InputError(why)
+        self._bind(now)
+        return self
+
+    def step(self) -> float | None:
+        """To be called after each `optimizer.step`: measures when it is time to; returns the ratio if it did."""
+        if self._now is None:
+            raise InputError("the control is not bound: call bind(model, loss_fn, batches, optimizer) first")
+        self._left -= 1
+        return self._control() if self._left <= 0 else None
+
+    def release(self) -> None:
+        """Let the optimizer go: its steps are those of its learning rate again."""
+        self._unscale()
+        self._hooks.remove()
+        if self._now is not None and self._now.optimizer is not None:
+            for group in self._now.optimizer.param_groups:
+                group.pop(FACTOR, None)
+        self.factor = 1.0
+        self._forget()
+
+    # -- as an action ---------------------------------------------------------------------------------------------
+
+    def can_apply(self, now: Situation) -> str | None:
+        if now.optimizer is None:
+            return "there is no optimizer whose step could be controlled: pass optimizer="
+        if self._hooks.on:
+            return "the step is controlled already"
+        if any(FACTOR in group for group in now.optimizer.param_groups) and self._controlled(now.optimizer):
+            return "another ControlStep controls this optimizer"
+        parameters = [p for p in now.model.parameters() if p.requires_grad]
+        return stability_edge(now.optimizer, parameters, parameters).reason
+
+    def apply(self, now: Situation) -> dict[str, object]:
+        assert now.optimizer is not None
+        self._bind(now)
+        self._hooks.add(now.optimizer, after=self._after)
+        rates = [float(group["lr"]) for group in now.optimizer.param_groups]
+        changed = {"lr": [[rate, rate * self.factor] for rate in rates], "factor": self.factor}
+        return {**changed, "target": self.aim, "stability_ratio": self.ratio}
+
+    def undo(self, now: Situation) -> None:
+        self.release()
+
+    def helped(self, before: Evidence, after: Evidence) -> bool | None:
+        if after.losses and not math.isfinite(after.losses[-1]):
+            return False
+        ratio = after.number("stability_ratio")
+        return None if ratio is None else ratio <= _ALLOWED * self.target
+
+    # -- the control ----------------------------------------------------------------------------------------------
+
+    def _bind(self, now: Situation) -> None:
+        assert now.optimizer is not None
+        self._hooks.remove()
+        self._forget()
+        self._now, self.problem = now, None
+        self._control()
+        self._hooks.add(now.optimizer, before=self._scale, after=self._unscale)
+
+    def _after(self, *_: Any) -> None:
+        """In the loop of others: what goes wrong is told in `problem`, and the factor stays."""
+        try:
+            self.step()
+        except Exception as error:
+            self._left = self._interval
+            self.problem = first_line(error) if isinstance(error, EigenscopeError) else repr(error)[:200]
+
+    def _control(self) -> float:
+        """Measure, and set the factor so that the ratio stays at the target until the next measurement."""
+        plain, before = self._measure(), self._last
+        change = math.log(plain / before) if before and before > 0 and plain > 0 else 0.0
+        coming = plain * math.exp(min(max(change, 0.0), math.log(_RISE)))  # that it goes on rising as it did
+        allowed = _MARGIN * self.aim / coming if coming > 0 else 1.0
+        self._set(min(1.0, allowed, 1.0 if before is None else _RISE * self.factor))
+        self._last, self.ratio = plain, plain * self.factor
+        self._unrest = max(abs(change) / self._interval, _FADING * self._unrest)
+        self._interval = max(1, min(int(_CALM / self._unrest), 2 * self._interval, self.every))
+        self._left = self._interval
+        return self.ratio
+
+    def _measure(self) -> float:
+        """The stability ratio of the optimizer as it stands, without the factor."""
+        assert self._now is not None
+        with self._now.hessian() as hessian:
+            operator, scale = self._edge(hessian)
+            gradient = hessian.gradient
+            if isinstance(operator, ScaledOperator):
+                gradient = operator.diagonal * gradient
+            return scale * self._tracker.measure(operator, gradient, self._unrest < _CALM / 2, hessian.memory_limit / 2)
+
+    def _edge(self, hessian: HessianOperator) -> tuple[Operator, float]:
+        """The operator whose leading eigenvalue counts, and what it is multiplied by."""
+        assert self._now is not None
+        parameters = hessian.probe.parameters
+        gradient = parameters.split(hessian.gradient)
+        edge = stability_edge(self._now.optimizer, parameters.tensors, gradient)
+        if edge.reason is not None:
+            raise InputError(edge.reason)
+        if edge.scales is None:
+            return hessian, (edge.scale or 0.0) / self.factor
+        return ScaledOperator(hessian, edge.scales.to(hessian.space.dtype).sqrt()), 1 / self.factor
+
+    def _set(self, factor: float) -> None:
+        assert self._now is not None
+        assert self._now.optimizer is not None
+        self.factor = factor
+        for group in self._now.optimizer.param_groups:
+            group[FACTOR] = factor
+
+    def _scale(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if self._now is not None:
+            self._now.optimizer = optimizer  # another may have taken over the hooks
+        self._unscale()  # of a step that raised
+        for group in optimizer.param_groups:
+            scaled = group["lr"] * self.factor
+            self._scheduled.append((group, group["lr"], scaled))
+            group["lr"] = scaled
+
+    def _unscale(self, *_: Any) -> None:
+        for group, rate, scaled in self._scheduled:
+            if group["lr"] is scaled:
+                group["lr"] = rate
+        self._scheduled.clear()
+
+    @staticmethod
+    def _controlled(optimizer: torch.optim.Optimizer) -> bool:
+        hooks = optimizer._optimizer_step_pre_hooks.values()
+        return any(isinstance(getattr(hook, "__self__", None), ControlStep) for hook in hooks)

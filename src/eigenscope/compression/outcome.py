@@ -1,0 +1,191 @@
+"""The report of a compression: every layer measured, the two models compared, and where low rank does not pay."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from eigenscope.compression import measuring
+from eigenscope.compression.allocation import Ranks
+from eigenscope.compression.layers import LowRank, matrix_of
+from eigenscope.compression.observing import samples_in
+from eigenscope.compression.preparing import Prepared, Target
+from eigenscope.compression.report import CompressionReport, LayerReport
+from eigenscope.compression.statistics import Progress
+from eigenscope.compression.whitening import Truncation
+from eigenscope.estimators.gram import singular_spectrum
+
+_FLAT = 0.1  # relative error at the largest rank that saves anything, from which on a spectrum is called flat
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Two models, and how one came from the other."""
+
+    prepared: Prepared
+    target: Target
+    ranks: Ranks
+    made: nn.Module
+    refitted: Mapping[str, float]  # relative output errors
+    refit: bool
+
+
+def reported(
+    outcome: Outcome, evaluate: Callable[[nn.Module], float] | None, began: float, progress: Progress | None
+) -> CompressionReport:
+    """Both models, in evaluation mode, measured side by side."""
+    prepared = outcome.prepared
+    before, after = prepared.model, outcome.made
+    if progress:
+        progress("report", 0, 1)
+    layers = tuple(_layer(outcome, layer) for layer in prepared.layers)
+    compared = _compared(outcome)
+    counts = measuring.parameter_count(before), measuring.parameter_count(after)
+    full, left = sum(layer.parameters for layer in layers), sum(layer.parameters_after for layer in layers)
+    report = CompressionReport(
+        method=prepared.method,
+        refit=outcome.refit,
+        target={outcome.target.name: outcome.target.value},
+        kept=left / full,
+        kept_of_model=counts[1] / counts[0],
+        parameters=counts[0],
+        parameters_after=counts[1],
+        memory_bytes=measuring.memory_bytes(before),
+        memory_bytes_after=measuring.memory_bytes(after),
+        **compared,
+        metric=measuring.metric(evaluate, before),
+        metric_after=measuring.metric(evaluate, after),
+        samples=sum(samples_in(batch) for batch in prepared.batches) if prepared.batches else None,
+        layers=layers,
+        skipped=prepared.skipped,
+        notes=tuple(_notes(outcome, layers, compared)),
+        seconds=time.perf_counter() - began,
+    )
+    if progress:
+        progress("report", 1, 1)
+    return report
+
+
+def _compared(outcome: Outcome) -> dict[str, Any]:
+    """What only running the models can tell; nothing of it without calibration."""
+    prepared = outcome.prepared
+    if not prepared.batches:
+        reason = "no calibration batch to run"
+        names = ("flops", "flops_after", "latency", "latency_after", "output_error")
+        return dict.fromkeys(names) | {"flops_reason": reason}
+    before, after, forward = prepared.model, outcome.made, prepared.forward
+    counts = [measuring.flops(model, prepared.batches[0], forward) for model in (before, after)]
+    times = measuring.latencies([before, after], prepared.batches[0], forward)
+    return {
+        "flops": counts[0][0],
+        "flops_after": counts[1][0],
+        "flops_reason": counts[0][1] or counts[1][1],
+        "latency": times[0],
+        "latency_after": times[1],
+        "output_error": measuring.output_error(before, after, prepared.batches, forward),
+    }
+
+
+def _layer(outcome: Outcome, layer: Truncation) -> LayerReport:
+    candidate = layer.candidate
+    rank, statistics = outcome.ranks[candidate.name], layer.statistics
+    made = outcome.made.get_submodule(candidate.name)
+    after = sum(p.numel() for p in made.parameters())
+    shared: dict[str, Any] = {
+        "name": candidate.name,
+        "kind": candidate.kind,
+        "shape": tuple(candidate.module.get_parameter("weight").shape),
+        "rank": rank,
+        "rank_full": candidate.rank_full,
+        "parameters": candidate.parameters,
+        "parameters_after": after,
+        "kept": after / candidate.parameters,
+    }
+    if rank is None:
+        zero = 0.0 if statistics else None
+        reason = _reason(outcome, layer)
+        return LayerReport(**shared, weight_error=0.0, weight_error_bound=0.0, output_error=zero,
+                           output_error_bound=zero, reason=reason)  # fmt: skip
+    assert isinstance(made, LowRank)
+    error, bound = weight_errors(layer, made, rank)
+    return LayerReport(
+        **shared,
+        weight_error=error,
+        weight_error_bound=bound,
+        output_error=outcome.refitted.get(candidate.name, layer.output_error(rank)),
+        output_error_bound=layer.output_error_bound(rank),
+        reason=None,
+    )
+
+
+def weight_errors(layer: Truncation, made: LowRank, rank: int) -> tuple[float, float]:
+    """‖W − W′‖_F / ‖W‖_F of the stored factors, and the least that it can be: √(Σ σᵢ², i > rank) / ‖W‖_F."""
+    weight = matrix_of(layer.candidate.module)
+    left, right = (m.get_parameter("weight").detach().double().flatten(1) for m in (made.second, made.first))
+    whole = float(weight.norm())
+    if whole == 0:
+        return 0.0, 0.0
+    tail = singular_spectrum(weight).singular_values[rank:]
+    return float((weight - left @ right).norm()) / whole, float(np.linalg.norm(tail)) / whole
+
+
+def _reason(outcome: Outcome, layer: Truncation) -> str:
+    """Why a layer stayed."""
+    useful = layer.rank_useful
+    if useful < 1:
+        return "two layers would not be smaller, even at rank 1"
+    if outcome.target.name == "rank":
+        return f"two layers are only smaller up to rank {useful}"
+    loss = _loss(layer, useful)
+    told = f"at rank {useful}, the largest that saves anything, it would lose {loss:.1%} of its {_what(layer)}"
+    if outcome.target.name == "energy":
+        return f"two layers would not be smaller: {told}"
+    return f"the parameters are better saved elsewhere: {told}"
+
+
+def _loss(layer: Truncation, rank: int) -> float:
+    """The least relative error at a rank: of the layer's outputs where they were seen, else of its weight."""
+    bound = layer.output_error_bound(rank)
+    return math.sqrt(float(layer.effects[rank] / layer.effects[0])) if bound is None else bound
+
+
+def _what(layer: Truncation) -> str:
+    return "output" if layer.statistics else "weight"
+
+
+def _notes(outcome: Outcome, layers: tuple[LayerReport, ...], compared: Mapping[str, Any]) -> Iterator[str]:
+    """Where low rank does not pay."""
+    if not any(layer.rank is not None for layer in layers):
+        yield "nothing was compressed: no layer gets smaller at what was asked for"
+    flat = [
+        layer.candidate.name
+        for layer in outcome.prepared.layers
+        if layer.rank_useful and _loss(layer, layer.rank_useful) > _FLAT
+    ]
+    if flat:
+        yield (
+            f"low rank does not pay in {len(flat)} of {len(layers)} layers ({', '.join(flat[:3])}"
+            f"{', ...' if len(flat) > 3 else ''}): their spectra are flat, and the largest rank that saves anything "
+            f"already loses more than {_FLAT:.0%}"
+        )
+    before, after = compared["latency"], compared["latency_after"]
+    if before and after and after.low > before.high:
+        yield (
+            f"it got slower: {after.median:.3g} ms instead of {before.median:.3g} ms a batch; two small products can "
+            "take longer than one large"
+        )
+    elif before and after and after.high >= before.low:
+        yield f"it is no faster that could be told: {after.median:.3g} ms instead of {before.median:.3g} ms a batch"
+    samples = [s.moments.samples for s in outcome.prepared.statistics.values()]
+    wide = max((min(c.rows, c.columns) for c in outcome.prepared.candidates), default=0)
+    if samples and min(samples) < wide:
+        yield (
+            f"the calibration is small: it is worth {min(samples):.0f} rows in one layer, and layers have up to {wide} "
+            "dimensions; more of it makes ranks and factors more reliable"
+        )

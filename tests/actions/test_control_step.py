@@ -1,0 +1,274 @@
+"""The step stays under the edge of stability, measured by a look that is not the control's own."""
+
+import math
+
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+import eigenscope as es
+from actions.training import flat, train
+from eigenscope.actions import ControlStep, Evidence, Situation
+from eigenscope.diagnostics.stability import stability_edge
+from eigenscope.scenarios import cross_entropy, network, squared_error
+
+TARGET = 0.9
+
+
+def plain_ratio(model, loss_fn, data, optimizer) -> float:
+    """The ratio from all of a long Krylov run."""
+    reading = es.curvature(model, loss_fn, data, optimizer=optimizer, max_matvecs=40)
+    return reading.stability_ratio.value
+
+
+def sgd(model, factor, lam, **more):
+    beta = more.get("momentum", 0.0)
+    edge = (2 + 2 * beta) / (1 + 2 * beta) if more.get("nesterov") else 2 + 2 * beta
+    return torch.optim.SGD(model.parameters(), lr=factor * edge / lam, **more)
+
+
+PLAIN = {"sgd": {}, "heavy ball": {"momentum": 0.9}, "nesterov": {"momentum": 0.9, "nesterov": True}}
+
+
+@pytest.mark.parametrize("factor", [4, 16])
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("loss_fn", [cross_entropy, squared_error])
+def test_a_step_far_past_the_edge_is_held_under_the_target(kind, factor, loss_fn, model, data):
+    lam = es.sharpness(model, loss_fn, data).lambda_max.value
+    optimizer = sgd(model, factor, lam, **PLAIN[kind])
+    assert plain_ratio(model, loss_fn, data, optimizer) == pytest.approx(factor, rel=0.02)
+    control = ControlStep(TARGET, noisy=False).bind(model, loss_fn, data, optimizer)
+    ratios = []
+
+    def after():
+        control.step()
+        if len(ratios) < 25:
+            ratios.append(plain_ratio(model, loss_fn, data, optimizer))
+
+    losses = train(model, optimizer, data, 60, loss_fn, after=after)
+    assert max(ratios) <= 1.03 * TARGET
+    assert losses[-1] < 0.6 * losses[0]
+    assert control.num_matvecs / control.num_measurements < 6
+
+
+@pytest.mark.parametrize("factor", [4, 16])
+def test_without_it_the_same_step_diverges(factor, model, data):
+    lam = es.sharpness(model, squared_error, data).lambda_max.value
+    losses = train(model, sgd(model, factor, lam), data, 40, squared_error)
+    assert not losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
+@pytest.mark.parametrize("rate", [0.02, 0.1])
+def test_adams_ratio_is_held_too_and_a_warm_up_comes_out_of_it(kind, rate, model, data):
+    optimizer = kind(model.parameters(), lr=rate)
+    control = ControlStep(TARGET).bind(model, cross_entropy, data, optimizer)
+    first, ratios = control.factor, []
+    assert first < 0.25, "4 times past the edge before the first step"
+
+    def after():
+        control.step()
+        ratios.append(plain_ratio(model, cross_entropy, data, optimizer))
+
+    losses = train(model, optimizer, data, 30, after=after)
+    assert max(ratios) <= 1.03 * TARGET
+    assert control.factor > 3 * first
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_minibatches_with_momentum_are_held_nearly_always(model, data):
+    lam = es.sharpness(model, cross_entropy, data).lambda_max.value
+    optimizer = sgd(model, 8, lam, momentum=0.9)
+    control = ControlStep(TARGET, noisy=False).bind(model, cross_entropy, data, optimizer)
+    over = 0
+    for _ in range(60):
+        chosen = torch.randint(512, (64,))
+        train(model, optimizer, (data[0][chosen], data[1][chosen]))
+        control.step()
+        over += plain_ratio(model, cross_entropy, data, optimizer) > TARGET
+    assert over <= 1
+    assert 3 < control.num_matvecs / control.num_measurements < 7
+
+
+@pytest.mark.parametrize("rate", [10.0, 30.0])
+def test_with_momentum_in_minibatches_the_run_ends_near_what_a_tuned_step_gives(rate, data):
+    """1.0 is the largest of 0.1, 0.3, 1, 3, 10 that does not blow up, and the best."""
+
+    def run(lr, controlled):
+        torch.manual_seed(0)
+        model = network(1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+        scheduler = lr_scheduler.CosineAnnealingLR(optimizer, 150)
+        control = ControlStep().bind(model, cross_entropy, data, optimizer) if controlled else None
+        for chosen in torch.randint(512, (150, 64)):
+            train(model, optimizer, (data[0][chosen], data[1][chosen]), scheduler=scheduler)
+            if control:
+                control.step()
+        return float(cross_entropy(model, data).detach())
+
+    assert run(rate, False) > 0.5
+    assert run(rate, True) < 0.1
+
+
+def test_the_aim_counts_momentum_unless_told_that_there_is_no_noise(model, data):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for noisy, aim in ((True, 0.09), (False, 0.9)):
+        control = ControlStep(noisy=noisy).bind(model, cross_entropy, data, optimizer)
+        assert control.aim == pytest.approx(aim)
+        control.release()
+
+
+def test_a_step_that_is_small_enough_is_left_alone_to_the_bit(data):
+    runs = []
+    for controlled in (False, True):
+        torch.manual_seed(3)
+        model = network(2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        after = None
+        if controlled:
+            control = ControlStep().bind(model, cross_entropy, data, optimizer)
+            after = control.step
+        train(model, optimizer, data, 10, after=after)
+        runs.append(flat(model))
+    assert torch.equal(*runs)
+    assert control.factor == 1.0
+
+
+SCHEDULERS = {
+    "steps": lambda o: lr_scheduler.StepLR(o, 5, 0.5),
+    "cosine": lambda o: lr_scheduler.CosineAnnealingLR(o, 30, eta_min=0.1),
+    "lambda": lambda o: lr_scheduler.LambdaLR(o, lambda t: 1 / (1 + t)),
+    "one cycle": lambda o: lr_scheduler.OneCycleLR(o, 20.0, total_steps=40),
+    "cyclic": lambda o: lr_scheduler.CyclicLR(o, 1.0, 20.0, step_size_up=7),
+    "chained": lambda o: lr_scheduler.ChainedScheduler([lr_scheduler.LinearLR(o), lr_scheduler.ExponentialLR(o, 0.9)]),
+    "sequence": lambda o: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.LinearLR(o), lr_scheduler.CosineAnnealingLR(o, 20)], milestones=[5]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+@pytest.mark.filterwarnings("ignore:The epoch parameter:UserWarning")  # torch's SequentialLR's own
+def test_any_scheduler_goes_on_as_without_the_control_and_the_steps_are_its_rates_times_the_factor(kind, data):
+    runs = []
+    for controlled in (False, True):
+        torch.manual_seed(0)
+        model = network(2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=16.0, momentum=0.9)
+        scheduler = SCHEDULERS[kind](optimizer)
+        control = ControlStep().bind(model, cross_entropy, data, optimizer) if controlled else None
+        rates = []
+        for _ in range(25):
+            rate, factor = optimizer.param_groups[0]["lr"], control.factor if control else 1.0
+            used = []
+            handle = optimizer.register_step_pre_hook(lambda o, *_, used=used: used.append(o.param_groups[0]["lr"]))
+            train(model, optimizer, data)
+            handle.remove()
+            assert used == [rate * factor]
+            scheduler.step()
+            if control:
+                control.step()
+            rates.append(optimizer.param_groups[0]["lr"])
+        runs.append(rates)
+    assert runs[0] == runs[1]
+    assert math.isfinite(float(cross_entropy(model, data).detach()))
+
+
+def test_the_rates_of_groups_keep_their_proportions(model, data):
+    optimizer = torch.optim.SGD(
+        [{"params": model[0].parameters(), "lr": 8.0}, {"params": model[2:].parameters()}], lr=2.0
+    )
+    control = ControlStep().bind(model, cross_entropy, data, optimizer)
+    before = flat(model)
+    loss = cross_entropy(model, data)
+    optimizer.zero_grad()
+    loss.backward()
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+    optimizer.step()
+    rates = torch.cat(
+        [torch.full((p.numel(),), 8.0 if p in set(model[0].parameters()) else 2.0) for p in model.parameters()]
+    )
+    torch.testing.assert_close(flat(model), before - control.factor * rates * gradient)
+    assert plain_ratio(model, cross_entropy, data, optimizer) < 10
+
+
+def test_the_published_ratio_knows_of_the_factor(model, data):
+    optimizer = torch.optim.SGD(model.parameters(), lr=30.0)
+    past = stability_edge(optimizer, list(model.parameters())).scale
+    control = ControlStep().bind(model, cross_entropy, data, optimizer)
+    assert stability_edge(optimizer, list(model.parameters())).scale == pytest.approx(control.factor * past)
+    control.release()
+    assert stability_edge(optimizer, list(model.parameters())).scale == past
+    assert "step_factor" not in optimizer.param_groups[0]
+
+
+def test_as_an_action_it_needs_no_call_and_comes_off_again(situation, model, data):
+    optimizer = torch.optim.SGD(model.parameters(), lr=30.0)
+    now, action = situation(optimizer), ControlStep()
+    assert action.can_apply(now) is None
+    changed = action.apply(now)
+    assert changed["lr"] == [[30.0, 30.0 * changed["factor"]]]
+    assert "controlled already" in action.can_apply(now)
+    assert "another ControlStep" in ControlStep().can_apply(now)
+    train(model, optimizer, data, 10)
+    assert action.num_measurements > 3
+    assert action.problem is None
+    assert optimizer.param_groups[0]["lr"] == 30.0
+    action.undo(now)
+    action.undo(now)
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
+
+
+def test_what_goes_wrong_in_a_loop_of_others_is_told_and_training_goes_on(situation, model, data):
+    now = situation(torch.optim.SGD(model.parameters(), lr=0.1))
+    action = ControlStep(every=1)
+    action.apply(now)
+    now.loss_fn = None
+    train(model, now.optimizer, data, 2)
+    assert "loss_fn" in action.problem
+
+
+def test_a_step_that_raised_leaves_no_scaled_rate_behind(model, data):
+    optimizer = torch.optim.SGD(model.parameters(), lr=30.0)
+    control = ControlStep().bind(model, cross_entropy, data, optimizer)
+
+    def fails():
+        raise RuntimeError("out of luck")
+
+    with pytest.raises(RuntimeError, match="out of luck"):
+        optimizer.step(fails)
+    train(model, optimizer, data)
+    assert optimizer.param_groups[0]["lr"] == 30.0
+    control.release()
+
+
+@pytest.mark.parametrize(("optimizer", "message"), [
+    (lambda ps: torch.optim.Adagrad(ps), "no stability threshold is known for Adagrad"),
+    (lambda ps: torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]), "holds none of the model's parameters"),
+    (lambda ps: torch.optim.SGD(ps, maximize=True), "maximizes"),
+])  # fmt: skip
+def test_what_has_no_edge_is_refused(optimizer, message, model, data):
+    with pytest.raises(es.InputError, match=message):
+        ControlStep().bind(model, cross_entropy, data, optimizer(model.parameters()))
+
+
+def test_bad_settings_and_an_unbound_control_are_told():
+    with pytest.raises(es.InputError, match="target=0"):
+        ControlStep(0)
+    with pytest.raises(es.InputError, match="every=0"):
+        ControlStep(every=0)
+    with pytest.raises(es.InputError, match="not bound"):
+        ControlStep().step()
+    assert "no optimizer" in ControlStep().can_apply(Situation(None, None, None, None))
+
+
+def test_it_helped_if_the_ratio_is_at_its_target(model, data):
+    optimizer = torch.optim.SGD(model.parameters(), lr=30.0)
+    before = Evidence(0, [2.0], es.curvature(model, cross_entropy, data, optimizer=optimizer))
+    control = ControlStep().bind(model, cross_entropy, data, optimizer)
+    after = Evidence(1, [2.0], es.curvature(model, cross_entropy, data, optimizer=optimizer))
+    assert control.helped(before, after)
+    assert not control.helped(before, before)
+    assert control.helped(before, Evidence(1, [float("nan")], after.reading)) is False
+    assert control.helped(before, Evidence(1, [2.0])) is None

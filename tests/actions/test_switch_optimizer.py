@@ -1,0 +1,252 @@
+"""Another optimizer in mid-run: groups, decay and schedule carried over, and back."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+import eigenscope as es
+from actions.training import flat, train
+from eigenscope.actions import Evidence, Situation, Snapshot, SwitchOptimizer
+from eigenscope.actions.muon import MuonWithAdamW
+from eigenscope.scenarios import cross_entropy, network
+
+
+def groups_of(model):
+    return [
+        {"params": [m.weight for m in model if isinstance(m, nn.Linear)], "lr": 0.4, "weight_decay": 0.01, "name": "w"},
+        {"params": [m.bias for m in model if isinstance(m, nn.Linear)], "name": "b"},
+    ]
+
+
+@pytest.fixture
+def sgd(model):
+    return torch.optim.SGD(groups_of(model), lr=0.1, momentum=0.5)
+
+
+SCHEDULERS = {
+    "cosine": lambda o, scale: lr_scheduler.CosineAnnealingLR(o, 30, eta_min=0.01 * scale),
+    "steps": lambda o, scale: lr_scheduler.StepLR(o, 4, 0.5),
+    "lambda": lambda o, scale: lr_scheduler.LambdaLR(o, [lambda t: 1 / (1 + t), lambda t: 1.0]),
+    "one cycle": lambda o, scale: lr_scheduler.OneCycleLR(o, [4 * scale, scale], total_steps=40, cycle_momentum=False),
+    "cyclic": lambda o, scale: lr_scheduler.CyclicLR(o, 0.1 * scale, scale, step_size_up=7, cycle_momentum=False),
+    "plateau": lambda o, scale: lr_scheduler.ReduceLROnPlateau(o, patience=1, min_lr=1e-3 * scale),
+    "chained": lambda o, scale: lr_scheduler.ChainedScheduler(
+        [lr_scheduler.LinearLR(o), lr_scheduler.ExponentialLR(o, 0.9)]
+    ),
+    "sequence": lambda o, scale: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.LinearLR(o), lr_scheduler.CosineAnnealingLR(o, 20)], milestones=[5]
+    ),
+}
+
+
+def step_of(scheduler):
+    scheduler.step(1.0) if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else scheduler.step()
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+@pytest.mark.parametrize("at", [0, 6])
+@pytest.mark.filterwarnings("ignore:The epoch parameter:UserWarning")
+def test_the_schedule_goes_on_as_if_it_had_been_the_new_optimizers_all_along(kind, at, data):
+    """The base rate becomes `lr`, every other rate in proportion, at any step of any schedule."""
+    model = network(2)
+    old = torch.optim.SGD(groups_of(model), lr=0.1)
+    twin = torch.optim.SGD(groups_of(copy.deepcopy(model)), lr=0.1)
+    scheduler, reference = SCHEDULERS[kind](old, 1.0), SCHEDULERS[kind](twin, 1.0)
+    for _ in range(at):
+        train(model, old, data)
+        twin.step()
+        step_of(scheduler)
+        step_of(reference)
+    first = old.param_groups[0].get("initial_lr", old.param_groups[0]["lr"])
+    new = SwitchOptimizer("adamw", lr=0.02).switch(old, scheduler)
+    for _ in range(12):
+        assert [g["lr"] for g in new.param_groups] == pytest.approx([g["lr"] * 0.02 / first for g in twin.param_groups])
+        train(model, new, data)
+        twin.step()
+        step_of(scheduler)
+        step_of(reference)
+
+
+def test_groups_stay_apart_with_their_names_and_the_weights_shrink_as_before(sgd, model):
+    new = SwitchOptimizer("adamw", lr=1e-3).switch(sgd)
+    assert isinstance(new, torch.optim.AdamW)
+    assert [g["name"] for g in new.param_groups] == ["w", "b"]
+    assert [g["lr"] for g in new.param_groups] == pytest.approx([1e-3, 2.5e-4])
+    assert [id(p) for g in new.param_groups for p in g["params"]] == [
+        id(p) for g in groups_of(model) for p in g["params"]
+    ]
+    # heavy ball with β = 0.5 shrinks by lr · decay / (1 − β) a step
+    assert 1e-3 * new.param_groups[0]["weight_decay"] == pytest.approx(0.4 * 0.01 / 0.5)
+    assert new.param_groups[1]["weight_decay"] == 0.0
+
+
+def test_the_loops_own_variable_takes_the_new_ones_steps(sgd, data):
+    model = network(2)
+    old = torch.optim.SGD(model.parameters(), lr=0.1)
+    twin = copy.deepcopy(model)
+    new = SwitchOptimizer("adamw", lr=0.01).switch(old)
+    train(model, old, data, 5)  # the loop knows nothing
+    train(twin, torch.optim.AdamW(twin.parameters(), lr=0.01, weight_decay=0.0), data, 5)
+    assert torch.equal(flat(model), flat(twin))
+    assert old.state_dict()["state"].keys() == new.state_dict()["state"].keys()
+    assert old.param_groups is new.param_groups
+
+
+def test_hooks_of_the_old_one_go_on(sgd, model, data):
+    seen = []
+    handle = sgd.register_step_post_hook(lambda *_: seen.append("after"))
+    SwitchOptimizer().switch(sgd)
+    train(model, sgd, data, 2)
+    handle.remove()
+    train(model, sgd, data, 1)
+    assert seen == ["after"] * 2
+
+
+@pytest.mark.parametrize("to", ["adamw", "muon"])
+@pytest.mark.parametrize("kind", ["cosine", "one cycle", "sequence"])
+@pytest.mark.filterwarnings("ignore:The epoch parameter:UserWarning")
+def test_undone_at_once_everything_is_as_it_was_to_the_bit(to, kind, data):
+    def run(switched):
+        torch.manual_seed(0)
+        model = network(2)
+        optimizer = torch.optim.SGD(groups_of(model), lr=0.1, momentum=0.9)
+        scheduler = SCHEDULERS[kind](optimizer, 1.0)
+        train(model, optimizer, data, 5, scheduler=scheduler)
+        if switched:
+            told = []
+            now = Situation(model, optimizer, cross_entropy, data, scheduler=scheduler, replace_optimizer=told.append)
+            snapshot, action = Snapshot.of(model, optimizer, scheduler), SwitchOptimizer(to)
+            action.apply(now)
+            train(model, optimizer, data, 2, scheduler=scheduler)
+            action.undo(now)
+            action.undo(now)
+            snapshot.restore()
+            assert [type(o).__name__ for o in told] == ["AdamW" if to == "adamw" else "MuonWithAdamW", "SGD"]
+        train(model, optimizer, data, 5, scheduler=scheduler)
+        return flat(model), [g["lr"] for g in optimizer.param_groups]
+
+    plain, undone = run(False), run(True)
+    assert torch.equal(plain[0], undone[0])
+    assert plain[1] == undone[1]
+
+
+@pytest.mark.parametrize("kind", ["cosine", "lambda", "chained"])
+def test_undone_later_the_rates_are_those_of_the_schedule_now(kind, data):
+    model = network(2)
+    optimizer = torch.optim.SGD(groups_of(model), lr=0.1)
+    twin = torch.optim.SGD(groups_of(copy.deepcopy(model)), lr=0.1)
+    scheduler, reference = SCHEDULERS[kind](optimizer, 1.0), SCHEDULERS[kind](twin, 1.0)
+    now = Situation(model, optimizer, cross_entropy, data, scheduler=scheduler)
+    action, snapshot = SwitchOptimizer("muon"), Snapshot.of(model, optimizer, scheduler)
+    action.apply(now)
+    snapshot.mark()
+    for step in range(12):
+        if step == 6:
+            action.undo(now)
+            assert snapshot.restore_settings() == {}
+        train(model, optimizer, data, scheduler=scheduler)
+        twin.step()
+        reference.step()
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([g["lr"] for g in twin.param_groups])
+    assert scheduler.get_last_lr() == pytest.approx(reference.get_last_lr())
+
+
+def test_muon_takes_hidden_matrices_and_adamw_the_rest(data):
+    model = network(2)
+    twin = copy.deepcopy(model)
+    old = torch.optim.SGD(model.parameters(), lr=0.1)
+    new = SwitchOptimizer("muon", lr=0.01).switch(old, model=model)
+    assert isinstance(new, MuonWithAdamW)
+    assert [id(p) for g in new.param_groups if g["muon"] for p in g["params"]] == [
+        id(model[0].weight), id(model[2].weight),
+    ]  # fmt: skip
+    train(model, old, data, 4)
+    hidden = [twin[0].weight, twin[2].weight]
+    others = [p for p in twin.parameters() if all(p is not q for q in hidden)]
+    muon = torch.optim.Muon(hidden, lr=0.01, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(others, lr=0.01, weight_decay=0.0)
+    for _ in range(4):
+        twin.zero_grad()
+        cross_entropy(twin, data).backward()
+        muon.step()
+        adamw.step()
+    assert torch.equal(flat(model), flat(twin))
+
+
+def test_muons_state_is_saved_and_loaded(data):
+    model = network(2)
+    one = SwitchOptimizer("muon").switch(torch.optim.SGD(model.parameters(), lr=0.1), model=model)
+    train(model, one, data, 3)
+    saved, weights = copy.deepcopy(one.state_dict()), copy.deepcopy(model.state_dict())
+    train(model, one, data, 3)
+    then = flat(model)
+    model.load_state_dict(weights)
+    one.load_state_dict(saved)
+    train(model, one, data, 3)
+    assert torch.equal(flat(model), then)
+
+
+@pytest.mark.parametrize("to", ["soap", "shampoo"])
+def test_a_library_may_bring_others(to, model, data):
+    pytest.importorskip("pytorch_optimizer")
+    old = torch.optim.SGD(model.parameters(), lr=0.1)
+    new = SwitchOptimizer(to, lr=1e-2).switch(old)
+    losses = train(model, old, data, 15)
+    assert losses[-1] < losses[0]
+    assert type(new).__module__.startswith("pytorch_optimizer")
+
+
+def test_a_function_may_make_any_other(model, data):
+    old = torch.optim.SGD(model.parameters(), lr=0.1)
+    new = SwitchOptimizer(torch.optim.NAdam, lr=1e-2).switch(old)
+    assert isinstance(new, torch.optim.NAdam)
+    assert train(model, old, data, 10)[-1] < 2.3
+
+
+def test_down_a_canyon_it_needs_a_fraction_of_the_steps(data):
+    scale = torch.logspace(-1.0, 1.0, 64)
+    stretched = (data[0] * scale, data[1])
+
+    def steps(switched):
+        torch.manual_seed(0)
+        model = nn.Linear(64, 10)
+        lam = es.sharpness(model, cross_entropy, stretched).lambda_max.value
+        optimizer = torch.optim.SGD(model.parameters(), lr=1 / lam)
+        if switched:
+            SwitchOptimizer("adamw", lr=0.02).switch(optimizer)
+        for step in range(800):
+            if train(model, optimizer, stretched)[0] < 0.2:
+                return step
+        return 800
+
+    assert 2 * steps(True) < steps(False)
+
+
+def test_what_is_preconditioned_already_is_left(situation, model):
+    assert "AdamW is a preconditioned method" in SwitchOptimizer().can_apply(
+        situation(torch.optim.AdamW(model.parameters()))
+    )
+    assert "no optimizer" in SwitchOptimizer().can_apply(Situation(model, None, None, None))
+    action = SwitchOptimizer()
+    now = situation()
+    assert "pass replace_optimizer=" in action.can_apply(now)
+    now.replace_optimizer = lambda _: None
+    assert action.can_apply(now) is None
+    action.apply(now)
+    assert "already" in action.can_apply(now)
+
+
+@pytest.mark.parametrize(("given", "message"), [({"to": "adamv"}, "did you mean 'adamw'"), ({"lr": 0.0}, "lr=0")])
+def test_bad_settings_are_told(given, message):
+    with pytest.raises(es.InputError, match=message):
+        SwitchOptimizer(**given)
+
+
+def test_it_helped_if_the_loss_is_lower():
+    action = SwitchOptimizer()
+    assert action.helped(Evidence(0, [1.0]), Evidence(9, [0.5]))
+    assert not action.helped(Evidence(0, [1.0]), Evidence(9, [1.5]))
+    assert action.helped(Evidence(0, [1.0]), Evidence(9)) is None
