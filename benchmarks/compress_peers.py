@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -98,8 +97,8 @@ def _passed(work: Workload, measure: Callable[[nn.Module, tuple[Any, ...], Tenso
     return sums
 
 
-def goldcrest(work: Workload, keep: float, *, update: bool) -> nn.Module:
-    """goldcrest 0.1.0: its pipeline of SVD-LLM, layer after layer, with or without its closed-form update.
+def goldcrest(work: Workload, keep: float) -> nn.Module:
+    """goldcrest 0.1.0: its pipeline of SVD-LLM, layer after layer, with its closed-form update.
 
     It takes dense layers, of those within an `nn.Sequential` none; and batches of one length, to which we pad.
     """
@@ -109,7 +108,7 @@ def goldcrest(work: Workload, keep: float, *, update: bool) -> nn.Module:
     model = copy.deepcopy(work.model)
     layers = [layer for layer in find_layers(model, work.only, None)[0] if layer.kind == "linear"]
     plugin = SVDLLMPipelinePlugin(
-        target_modules=[layer.name for layer in layers], rank_ratio=keep, use_closed_form_update=update,
+        target_modules=[layer.name for layer in layers], rank_ratio=keep, use_closed_form_update=True,
         n_samples=10**9, clear_intermediate_state=True,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -126,10 +125,4 @@ def _padded(batches: Sequence[Any]) -> list[Any]:
     return [{k: F.pad(t, (0, longest - t.shape[1])) for k, t in batch.items()} for batch in batches]
 
 
-PEERS = {
-    "plain SVD": plain_svd,
-    "ASVD": asvd,
-    "whitening": whitening,
-    "goldcrest": partial(goldcrest, update=True),
-    "goldcrest, no update": partial(goldcrest, update=False),
-}
+PEERS = {"plain SVD": plain_svd, "ASVD": asvd, "whitening": whitening, "goldcrest": goldcrest}

@@ -110,6 +110,20 @@ def test_with_momentum_in_minibatches_the_run_ends_near_what_a_tuned_step_gives(
     assert run(rate, True) < 0.1
 
 
+def test_measurements_may_be_kept_apart_after_the_first_ten(model, data):
+    optimizer = torch.optim.SGD(model.parameters(), lr=10.0, momentum=0.9)
+    control = ControlStep(least=5).bind(model, cross_entropy, data, optimizer)
+    measured = []
+    for step in range(40):
+        chosen = torch.randint(512, (64,))
+        train(model, optimizer, (data[0][chosen], data[1][chosen]))
+        if control.step() is not None:
+            measured.append(step)
+    assert measured[:9] == list(range(9))
+    assert {b - a for a, b in zip(measured[10:], measured[11:], strict=False)} <= set(range(5, 11))
+    assert float(cross_entropy(model, data).detach()) < 2.3
+
+
 def test_the_aim_counts_momentum_unless_told_that_there_is_no_noise(model, data):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for noisy, aim in ((True, 0.09), (False, 0.9)):
@@ -256,7 +270,7 @@ def test_what_has_no_edge_is_refused(optimizer, message, model, data):
 def test_bad_settings_and_an_unbound_control_are_told():
     with pytest.raises(es.InputError, match="target=0"):
         ControlStep(0)
-    with pytest.raises(es.InputError, match="every=0"):
+    with pytest.raises(es.InputError, match="every=0: whole numbers"):
         ControlStep(every=0)
     with pytest.raises(es.InputError, match="not bound"):
         ControlStep().step()

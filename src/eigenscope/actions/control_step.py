@@ -22,6 +22,7 @@ FACTOR = "step_factor"  # in each of the optimizer's groups while the step is co
 _RISE = 2.0  # the factor at most doubles from one measurement to the next: the warm-up
 _MARGIN = 0.92  # of the target: curvature goes on changing until the next measurement
 _CALM = 0.04  # how far the ratio may move, relatively, until it is measured again
+_FIRST = 10  # measurements of which each may follow the last at once: the curvature moves most at the start
 _FADING = 0.8  # what remains of an earlier movement from one measurement to the next
 _ALLOWED = 1.1  # by `helped`: the monitor measures at another moment, and to 1 %
 
@@ -40,9 +41,11 @@ class ControlStep(Action):
     The learning rate stays what its scheduler says; only within `optimizer.step` it is multiplied by `factor` ≤ 1,
     so that any scheduler composes. The factor falls at once and rises at most twofold from one measurement to the
     next. It is measured after each step while the curvature moves, and at most `every` steps apart once it is calm:
-    3 to 6 products each, from the last vectors. For SGD, heavy ball, Nesterov, RMSprop, Adam and AdamW; Adam's ratio
-    is that of the preconditioned Hessian, which is why a warm-up comes out of it (Cohen et al. 2022).
+    3 to 6 products each, from the last vectors. `least` sets them further apart from the eleventh on: in minibatches
+    the curvature never calms, and a measurement of the whole probe may cost as much as many steps.
 
+    For SGD, heavy ball, Nesterov, RMSprop, Adam and AdamW; Adam's ratio is that of the preconditioned Hessian, which is
+    why a warm-up comes out of it (Cohen et al. 2022).
     The edge is that of full-batch descent. In minibatches momentum β gathers the noise of 1/(1 − β) steps, and a step
     near the edge is far too large; so with momentum the ratio is held under (1 − β) · target, unless `noisy=False`.
 
@@ -59,15 +62,17 @@ class ControlStep(Action):
         target: float = 0.9,
         *,
         noisy: bool = True,
+        least: int = 1,
         every: int = 10,
         tolerance: float = 0.01,
         seed: int = 0,
     ) -> None:
         if not target > 0:
             raise InputError(f"target={target:g}: a share of the stability threshold over 0 is needed, such as 0.9")
-        if every < 1:
-            raise InputError(f"every={every}: at least 1 step is needed")
-        self.target, self.noisy, self.every, self.tolerance, self.seed = target, noisy, every, tolerance, seed
+        if not 1 <= least <= every:
+            raise InputError(f"least={least}, every={every}: whole numbers of steps are needed, 1 ≤ least ≤ every")
+        self.target, self.noisy, self.least, self.every = target, noisy, least, every
+        self.tolerance, self.seed = tolerance, seed
         self.factor = 1.0
         self.ratio: float | None = None  # as last measured, with the factor that was set upon it
         self._hooks = Hooks()
@@ -189,7 +194,8 @@ class ControlStep(Action):
         self._set(min(1.0, allowed, 1.0 if before is None else _RISE * self.factor))
         self._last, self.ratio = plain, plain * self.factor
         self._unrest = max(abs(change) / self._interval, _FADING * self._unrest)
-        self._interval = max(1, min(int(_CALM / self._unrest), 2 * self._interval, self.every))
+        least = self.least if self.num_measurements > _FIRST else 1
+        self._interval = max(least, min(int(_CALM / self._unrest), 2 * self._interval, self.every))
         self._left = self._interval
         return self.ratio
 
