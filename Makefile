@@ -33,6 +33,7 @@ bench: .venv/benched  ## the figures in the docs, measured again
 	$(BIN)/python benchmarks/run_file.py --json benchmarks/results/run_file.json
 	$(BIN)/python benchmarks/flow.py --json benchmarks/results/flow.json
 	$(BIN)/python benchmarks/scan.py --json benchmarks/results/scan.json
+	$(BIN)/python benchmarks/compress.py --json benchmarks/results/compress.json
 	$(BIN)/python benchmarks/lowrank.py --ranks 8,64 --json benchmarks/results/lowrank.json
 	$(BIN)/python benchmarks/lora.py --json benchmarks/results/lora.json
 
