@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -88,3 +90,13 @@ def test_bad_input_is_one_line(eigenscope, tmp_path, arguments, why):
 def test_nothing_that_is_typed_is_run(eigenscope, tmp_path):
     assert "is not a number" in eigenscope("explain", "[[open('made', 'w')]]").complaint
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_leaves_is_no_success():
+    # A pipe whose reader is gone before anything is written: 128 + SIGPIPE, as shells report it.
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone:
+        command = [sys.executable, "-c", "import sys; from eigenscope.cli import main; sys.exit(main())"]
+        ended = subprocess.run([*command, "explain", "symmetric"], stdout=gone, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (141, "")

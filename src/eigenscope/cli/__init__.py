@@ -19,6 +19,7 @@ EXIT_STATUSES = {
     2: "bad usage or input, told in one line",
     70: f"an internal error, told in one line; with {DEBUG}=1 its traceback too",
     130: "interrupted",
+    141: "the reader of standard output went away, so that it can't be told what was found",
 }
 
 
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         sys.stderr.close()
-        return 0
+        return 141
     except Exception as error:  # ours: never a status that means a finding
         return _crashed(error)
 
