@@ -96,3 +96,19 @@ def test_an_output_that_does_not_depend_on_the_input_is_refused():
     x, y = torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True)
     with pytest.raises(InputError, match="the output does not depend on the input"):
         Jacobian(Place.of(F.relu(y)), Place.of(x))
+
+
+def test_a_product_does_not_search_the_network_before_it():
+    """Of a chain of 400 layers only the last is asked for: autograd stops at the age of what it looks for. From a leaf
+    it would visit each node before, at every product (seen in the profile: 27 % of a 50-block GPT's products)."""
+    start = torch.ones(2, requires_grad=True)
+    hidden = start
+    for _ in range(400):
+        hidden = hidden.tanh()
+    known = Jacobian(Place.of(hidden.tanh()), Place.of(hidden))
+    known.push(torch.ones(2, dtype=torch.float64))
+    assert known._dual is not None
+    node, depth = known._dual.grad_fn, 0
+    while node is not None and node.next_functions:
+        node, depth = node.next_functions[0][0], depth + 1
+    assert depth > 400

@@ -24,7 +24,7 @@ def residual_sum(output: Place, source: Place) -> Place | None:
         node = node.next_functions[0][0]
     if node is None or _identities(node, source) != 1:
         return None
-    total = Place(GradientEdge(node, 0), *_written(node), source.device)
+    total = Place(GradientEdge(node, 0), *_written(node), source.device, output.later)
     return total if total.size == source.size else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -24,10 +25,13 @@ class Place:
     shape: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
+    later: Tensor | None = None  # a 0 whose node comes later in the graph than this place
 
     @classmethod
     def of(cls, tensor: Tensor) -> Place:
-        return cls(get_gradient_edge(tensor), tuple(tensor.shape), tensor.dtype, tensor.device)
+        with torch.enable_grad():
+            later: Tensor = _Later.apply(tensor)  # type: ignore[no-untyped-call]
+        return cls(get_gradient_edge(tensor), tuple(tensor.shape), tensor.dtype, tensor.device, later)
 
     @property
     def size(self) -> int:
@@ -36,6 +40,18 @@ class Place:
     def tensor(self, flat: Float[Tensor, " n"]) -> Tensor:
         """A flat vector in this place's shape and type."""
         return flat.view(self.shape).to(self.dtype)
+
+
+class _Later(torch.autograd.Function):
+    """0, behind a tensor in the graph."""
+
+    @staticmethod
+    def forward(_context: Any, tensor: Tensor) -> Tensor:
+        return tensor.new_zeros(())
+
+    @staticmethod
+    def backward(_context: Any, *_gradients: Tensor) -> None:
+        return None
 
 
 class Jacobian:
@@ -81,7 +97,10 @@ class Jacobian:
         """A variable u, and Jᵀu as a graph in it."""
         if self._dual is None or self._pulled is None:
             out = self.output
-            self._dual = torch.zeros(out.shape, dtype=out.dtype, device=out.device, requires_grad=True)
+            if out.later is None:
+                self._dual = torch.zeros(out.shape, dtype=out.dtype, device=out.device, requires_grad=True)
+            else:  # a leaf would let each product search the whole network before the output: autograd stops at its age
+                self._dual = out.later.expand(out.shape)
             (self._pulled,) = torch.autograd.grad((out.edge,), (self.input.edge,), (self._dual,), create_graph=True)
         return self._dual, self._pulled
 
