@@ -85,7 +85,8 @@ def test_a_gradient_that_is_not_finite_does_not_enter_the_history(model, data):
 
 def test_it_helped_if_the_loss_is_no_higher():
     action = ClipGradients()
-    assert action.helped(Evidence(0, [1.0]), Evidence(1, [1.0]))
+    assert action.helped(Evidence(0, [1.0] * 9), Evidence(1, [1.0] * 9))
+    assert not action.helped(Evidence(0, [1.0] * 9), Evidence(1, [1.1] * 9))
     assert not action.helped(Evidence(0, [1.0]), Evidence(1, [float("nan")]))
     assert action.helped(Evidence(0), Evidence(1)) is None
 

@@ -137,8 +137,8 @@ def test_a_step_that_raised_changes_nothing(model, data):
 
 def test_it_helped_if_the_loss_fell():
     action = CurvatureScaledStep()
-    assert action.helped(Evidence(1, [1.0]), Evidence(9, [0.9]))
-    assert not action.helped(Evidence(1, [1.0]), Evidence(9, [1.1]))
+    assert action.helped(Evidence(1, [1.0] * 5), Evidence(9, [0.9] * 5))
+    assert not action.helped(Evidence(1, [1.0] * 5), Evidence(9, [1.1] * 5))
     assert action.helped(Evidence(1), Evidence(9, [1.0])) is None
 
 

@@ -247,6 +247,6 @@ def test_bad_settings_are_told(given, message):
 
 def test_it_helped_if_the_loss_is_lower():
     action = SwitchOptimizer()
-    assert action.helped(Evidence(0, [1.0]), Evidence(9, [0.5]))
-    assert not action.helped(Evidence(0, [1.0]), Evidence(9, [1.5]))
+    assert action.helped(Evidence(0, [1.0] * 5), Evidence(9, [0.5] * 5))
+    assert not action.helped(Evidence(0, [1.0] * 5), Evidence(9, [1.5] * 5))
     assert action.helped(Evidence(0, [1.0]), Evidence(9)) is None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from eigenscope.actions.base import Action
-from eigenscope.actions.evidence import Evidence
+from eigenscope.actions.evidence import Evidence, change_of_loss
 from eigenscope.actions.hooks import Hooks
 from eigenscope.actions.situation import Situation
 from eigenscope.errors import InputError
@@ -32,7 +32,7 @@ class ClipGradients(Action):
     name = "clip_gradients"
     rules: ClassVar[tuple[str, ...]] = ("signal_flow", "loss_rise")
     words = "CLIP THE GRADIENT"
-    criterion = "the loss is finite and no higher than before"
+    criterion = "the loss is finite and no higher than before, as far as its noise can tell"
 
     def __init__(
         self, *, quantile: float = 0.9, window: int = 1000, least: int = 10, max_norm: float | None = None
@@ -83,9 +83,8 @@ class ClipGradients(Action):
         self.release()
 
     def helped(self, before: Evidence, after: Evidence) -> bool | None:
-        if before.loss is None or after.loss is None:
-            return None
-        return math.isfinite(after.loss) and not after.loss > before.loss
+        change = change_of_loss(before, after)
+        return None if change is None else change <= 0
 
     @torch.no_grad()
     def _clip(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eigenscope.actions.base import Action
-from eigenscope.actions.evidence import Evidence
+from eigenscope.actions.evidence import Evidence, change_of_loss
 from eigenscope.actions.hooks import Hooks
 from eigenscope.actions.situation import Situation
 from eigenscope.actions.tracking import Tracker
@@ -43,7 +42,7 @@ class CurvatureScaledStep(Action):
     name = "curvature_scaled_step"
     rules: ClassVar[tuple[str, ...]] = ("ill_conditioned", "stretched")
     words = "SCALE THE STEP BY CURVATURE"
-    criterion = "the loss is lower than before"
+    criterion = "the loss is lower than before, by more than its noise"
     checks = 2
 
     def __init__(
@@ -113,9 +112,7 @@ class CurvatureScaledStep(Action):
         self.release()
 
     def helped(self, before: Evidence, after: Evidence) -> bool | None:
-        if before.loss is None or after.loss is None:
-            return None
-        return math.isfinite(after.loss) and after.loss < before.loss
+        return {-1: True, 1: False}.get(change_of_loss(before, after) or 0)
 
     # -- the step -------------------------------------------------------------------------------------------------
 

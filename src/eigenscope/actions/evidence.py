@@ -14,6 +14,8 @@ from eigenscope.diagnostics.flow import FlowReading
 from eigenscope.diagnostics.reading import CurvatureReading
 
 _RECENT = 10  # losses that count as the loss of now
+_COMPARED = 30  # losses of each side that are compared
+_DOUBT = 1.645  # standard errors that two sides must differ by: 5 % of differences by chance alone, in one direction
 _SHOWN = (
     "stability_ratio", "lambda_max", "lambda_min", "condition_mean", "gradient_norm", "negative_count_certified",
 )  # fmt: skip
@@ -62,6 +64,25 @@ class Evidence:
         if self.flow is not None:
             found |= {"flow": self.flow.verdict, "depth_factor": _finite(self.flow.depth_factor)}
         return found
+
+
+def change_of_loss(before: Evidence, after: Evidence) -> int | None:
+    """−1 if the loss fell, 1 if it rose or is not finite, 0 if the two can't be told apart, None if one is not known.
+
+    By the ranks of the last training losses of both sides (Mann & Whitney 1947), so that the noise of minibatches
+    decides nothing; where a side has none, by the loss on the probe.
+    """
+    old, new = list(before.losses)[-_COMPARED:], list(after.losses)[-_COMPARED:]
+    if not all(map(math.isfinite, new)):
+        return 1
+    if old and new:
+        pairs = len(old) * len(new)
+        above = sum(int(y > x) - int(y < x) for x in old for y in new)  # from −pairs to pairs; 0 in the mean by chance
+        doubt = _DOUBT * math.sqrt(pairs * (len(old) + len(new) + 1) / 3)
+        return 0 if abs(above) <= doubt else (1 if above > 0 else -1)
+    if before.loss is None or after.loss is None:
+        return None
+    return (after.loss > before.loss) - (after.loss < before.loss)
 
 
 def _finite(value: float | None) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 
 from eigenscope.actions.base import Action
-from eigenscope.actions.evidence import Evidence
+from eigenscope.actions.evidence import Evidence, change_of_loss
 from eigenscope.actions.muon import MuonWithAdamW, muon_groups
 from eigenscope.actions.situation import Situation
 from eigenscope.diagnostics.words import did_you_mean
@@ -46,7 +45,7 @@ class SwitchOptimizer(Action):
     name = "switch_optimizer"
     rules: ClassVar[tuple[str, ...]] = ("ill_conditioned", "stretched")
     words = "PRECONDITION"
-    criterion = "the loss is lower than before"
+    criterion = "the loss is lower than before, by more than its noise"
     checks = 2
 
     def __init__(self, to: str | Factory = "adamw", *, lr: float = _RATE) -> None:
@@ -122,9 +121,7 @@ class SwitchOptimizer(Action):
             now.replace_optimizer(old)
 
     def helped(self, before: Evidence, after: Evidence) -> bool | None:
-        if before.loss is None or after.loss is None:
-            return None
-        return math.isfinite(after.loss) and after.loss < before.loss
+        return {-1: True, 1: False}.get(change_of_loss(before, after) or 0)
 
     def _made(self, groups: list[dict[str, Any]], model: nn.Module | None) -> torch.optim.Optimizer:
         if self.to == "muon":
