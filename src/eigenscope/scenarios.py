@@ -116,7 +116,8 @@ def saddle() -> Scenario:
         last.bias.copy_((torch.bincount(data[1][:512], minlength=10) / 512).log())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     shows = "a start at a saddle: the gradient is zero, yet the loss could fall"
-    return Scenario("saddle", shows, model, cross_entropy, optimizer, data, 64)
+    settings = {"actions": ["escape_saddle"]}  # to start anew would help as well, and show nothing of saddles
+    return Scenario("saddle", shows, model, cross_entropy, optimizer, data, 64, settings)
 
 
 def edge() -> Scenario:

@@ -53,6 +53,15 @@ def test_a_budget_takes_the_place_of_the_fixed_distance(eigenscope, tmp_path):
         assert (run.config["budget"], run.config["every"]) == (0.05, None)
 
 
+def test_with_auto_the_saddle_is_left_along_its_negative_curvature(eigenscope, tmp_path):
+    """Where the gradient of all data is 0, and descent stays."""
+    eigenscope("demo", "--scenario", "saddle", *SHORT, "--act", "auto")
+    with load_run(tmp_path / "runs" / "saddle") as run:
+        (action, *_) = run.actions
+        assert (action["name"], action["state"], action["helped"]) == ("escape_saddle", "kept", True)
+        assert action["changed"]["direction"] == "negative curvature"
+
+
 def test_with_auto_an_alert_is_acted_on_and_each_state_is_told(eigenscope, tmp_path):
     ended = eigenscope("demo", "--scenario", "edge", "--steps", 60, "--no-serve", "--act", "auto")
     assert re.search(r"step    20  applied   LOWER THE STEP SIZE  action 1: ", ended.out)
