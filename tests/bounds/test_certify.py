@@ -138,6 +138,26 @@ def test_labels_decide_the_margin() -> None:
     assert all(sample.label is None for sample in lipschitz(model, X).samples)
 
 
+def test_real_targets_have_no_answer_to_flip() -> None:
+    autoencoder = linear(6, 6)
+    reading = lipschitz(autoencoder, (X, X))
+    assert (reading.samples, reading.certified_radius) == ((), None)
+    assert any("the targets are real numbers" in note for note in reading.notes)
+    assert reading.risk.startswith("no margin, so no radius; on the probe a small change is magnified")
+
+
+def test_shares_of_classes_count_as_their_largest() -> None:
+    model = linear(6, 4)
+    shares = 0.9 * F.one_hot(model(X).argmax(1), 4) + 0.1 / 4  # label smoothing
+    assert [s.label for s in lipschitz(model, (X, shares)).samples] == model(X).argmax(1).tolist()
+
+
+def test_without_labels_an_answer_is_not_called_right() -> None:
+    model = linear(6, 4)
+    assert "of 8 answers" in lipschitz(model, X).risk
+    assert "of 8 right answers" in lipschitz(model, (X, model(X).argmax(1))).risk
+
+
 def test_one_output_has_no_margin() -> None:
     reading = lipschitz(linear(6, 1), X)
     assert reading.samples == ()

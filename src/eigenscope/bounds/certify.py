@@ -216,6 +216,9 @@ class _Run:
             if logits.ndim != 2 or logits.shape[1] < 2:
                 self.notes.append(f"no radii: a margin needs (samples, classes), the output is {tuple(logits.shape)}")
                 return ()
+            if _is_regression(local.samples.labels, logits):
+                self.notes.append("no radii: the targets are real numbers, no classes: there is no answer to flip")
+                return ()
             found += self._of_batch(local, logits, bound, len(found))
         return tuple(found)
 
@@ -237,7 +240,18 @@ class _Run:
         return [SampleRobustness(*row) for row in zip(*columns, strict=True)]
 
 
+def _is_regression(labels: Tensor | None, logits: Tensor) -> bool:
+    """Whether the targets are real numbers that are no shares of classes."""
+    if labels is None or not labels.is_floating_point():
+        return False
+    sums = labels.sum(-1)
+    return labels.shape != logits.shape or bool((labels < 0).any()) or not torch.allclose(sums, torch.ones_like(sums))
+
+
 def _class_numbers(labels: Tensor | None, logits: Tensor) -> Tensor | None:
+    """By number, or the class with the largest share; None where they are no classes of this output."""
+    if labels is not None and labels.is_floating_point():
+        labels = labels.argmax(1)
     if labels is None or not bool(((labels >= 0) & (labels < logits.shape[1])).all()):
         return None
     return labels.to(logits.device)

@@ -126,10 +126,10 @@ def _checked(inputs: Tensor) -> Tensor:
 
 
 def _labels(labels: Any, count: int) -> Tensor | None:
-    """Class numbers, one a sample; anything else is no label for a margin."""
-    if not isinstance(labels, Tensor) or labels.shape != (count,) or labels.is_floating_point():
+    """Class numbers, one a sample, or real targets; anything else is no label for a margin."""
+    if not isinstance(labels, Tensor) or labels.shape[:1] != (count,):
         return None
-    return labels.detach()
+    return labels.detach() if labels.ndim == 1 or labels.is_floating_point() else None
 
 
 def first_tensor(output: Any) -> Tensor:

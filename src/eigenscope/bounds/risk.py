@@ -31,7 +31,7 @@ def risk(
 
 def _certified(right: Sequence[SampleRobustness]) -> str:
     radii = [s.certified_radius or 0.0 for s in right]
-    answers = counted(len(right), "right answer")
+    answers = counted(len(right), "answer" if right[0].label is None else "right answer")
     return f"certified: no change of norm below {min(radii):.2g} flips any of {answers} (median {_median(radii)})"
 
 
