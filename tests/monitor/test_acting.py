@@ -362,7 +362,8 @@ class Switch(Halve):
 def test_a_switch_of_the_optimizer_is_told_to_the_loop_and_taken_back() -> None:
     silent = Loop(Switch())
     silent.steps(10)
-    assert silent.states() == []
+    assert silent.states() == [("switch", "refused")]  # said once, with the reason
+    assert silent.monitor.actions[0].note == "the loop can't be told"
 
     told: list[torch.optim.Optimizer] = []
     loop = Loop(Switch(verdict=False), replace_optimizer=told.append)
@@ -568,6 +569,7 @@ def test_advice_is_what_an_alert_says_and_nothing_is_applied() -> None:
         ({"cool_down": 1.5}, "cool_down=1.5: a whole number is needed"),
         ({"act": "auto", "actions": ["halv_it"]}, "there is no action 'halv_it'"),
         ({"act": "advise", "actions": ["control_step"]}, "actions are given, but act='advise' applies none"),
+        ({"act": "ask"}, "act='ask' needs optimizer=: actions work on it, and an undo puts its state back"),
     ],
 )
 def test_bad_policies_are_told_in_one_line_before_training_starts(options: dict[str, Any], words: str) -> None:

@@ -45,6 +45,14 @@ def test_levels_rise_at_once_and_fall_behind_the_hysteresis(calm: CurvatureReadi
     assert ratios(AlertBook(DEFAULTS), calm, values) == expected
 
 
+def test_an_alert_that_is_over_says_how_bad_it_was(calm: CurvatureReading) -> None:
+    book, over = AlertBook(DEFAULTS), []
+    for step, value in enumerate([1.6, 2.9, 0.83, 0.57]):
+        reading = replace(calm, step=step, stability_ratio=Estimate(value, error=0.0), optimizer="SGD")
+        over += [alert for alert in book.update(reading) if alert.level == "ok"]
+    assert [alert.message for alert in over] == ["over; at its worst: 2.9× the stability threshold of SGD"]
+
+
 def test_a_ratio_that_is_not_a_number_is_critical_and_one_that_is_not_known_is_not(calm: CurvatureReading) -> None:
     assert ratios(AlertBook(DEFAULTS), calm, [float("nan")]) == ["critical"]
     book = AlertBook(DEFAULTS)

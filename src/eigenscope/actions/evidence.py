@@ -61,6 +61,8 @@ class Evidence:
         if self.reading is not None:
             found |= {"probe_loss": _finite(self.reading.loss), "verdict": self.reading.verdict}
             found |= {name: _finite(self.number(name)) for name in _SHOWN}
+            if self.reading.spectrum_step != self.reading.step:  # of an earlier check: it says nothing of this side
+                found["condition_mean"] = None
         if self.flow is not None:
             found |= {"flow": self.flow.verdict, "depth_factor": _finite(self.flow.depth_factor)}
         return found

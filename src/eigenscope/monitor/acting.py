@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from eigenscope.actions import Action, Situation, answering
@@ -43,6 +43,7 @@ class Acting:
         self._standing: dict[int, Action] = {}  # applied and not undone: their hooks may still fail
         self._spent: set[str] = set()  # by name: undone or failed, not to be tried again
         self._rested: dict[str, int] = {}  # by action and by rule: the check up to which nothing more is done
+        self._hindered: set[str] = set()  # rules of which it was said that nothing allowed can answer them
         self._answered: set[tuple[str, int]] = set()  # alerts, by rule and step, to which a person said no
         self._checks = self._applied = 0
         self._over = False  # nothing is applied in this run any more
@@ -121,16 +122,32 @@ class Acting:
         resting = self._rested.get(alert.rule, 0) > self._checks  # what was done has helped, and may go on doing so
         if held or resting or alert.rule in open_rules or (alert.rule, alert.step) in self._answered:
             return
-        action = next((one for one in self._candidates(alert) if self._why_not(one) is None), None)
-        if action is None or not self._allowed():
+        hindered = {one: self._why_not(one) for one in self._candidates(alert)}
+        action = next((one for one, why in hindered.items() if why is None), None)
+        if action is None:
+            self._refuse(alert, hindered)
             return
-        by = "auto" if self.policy.act == "auto" else "a person"
-        record = ActionRecord.proposed(len(self.records) + 1, action, alert, self._now().step, by)
-        self._actions[record.key] = action
+        if not self._allowed():
+            return
+        record = self._new(action, alert)
         if self.policy.act == "auto":
             self._apply(record)
         else:
             self._put(record, hint=self._how(record))
+
+    def _new(self, action: Action, alert: Alert) -> ActionRecord:
+        by = "auto" if self.policy.act == "auto" else "a person"
+        record = ActionRecord.proposed(len(self.records) + 1, action, alert, self._now().step, by)
+        self._actions[record.key] = action
+        return record
+
+    def _refuse(self, alert: Alert, hindered: Mapping[Action, str | None]) -> None:
+        """Say once in a run why what would answer an alert can't: the first of them, which is the best one."""
+        if alert.rule in self._hindered or not hindered or self._over or self.loop.refusal() is not None:
+            return
+        self._hindered.add(alert.rule)
+        action, why = next(iter(hindered.items()))
+        self._move(self._new(action, alert), "refused", note=why or "")
 
     def _candidates(self, alert: Alert) -> list[Action]:
         """What answers it: first what the alert itself recommends."""

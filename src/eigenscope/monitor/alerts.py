@@ -163,6 +163,7 @@ class AlertBook:
     def __init__(self, limits: Mapping[str, Limits], *, advise: bool = True) -> None:
         self.limits, self._advise = limits, advise
         self.active: dict[str, Alert] = {}
+        self._worst: dict[str, Alert] = {}  # of each that stands, the words at its highest value
         self._quiet: dict[str, int] = {}
 
     def update(self, reading: CurvatureReading) -> list[Alert]:
@@ -218,6 +219,9 @@ class AlertBook:
     def raise_(self, alert: Alert) -> Alert | None:
         """Put an alert into force. Where its rule stands at that level already, reword it; None if nothing is new."""
         before = self.active.get(alert.rule)
+        worst = self._worst.get(alert.rule) if before is not None else None
+        if worst is None or (alert.value or 0.0) >= (worst.value or 0.0):
+            self._worst[alert.rule] = alert
         if not self._advise and alert.rule in self.limits:
             alert = replace(alert, action="", reason="")
         if before is not None and before.level == alert.level:
@@ -232,9 +236,8 @@ class AlertBook:
         last = self.active.pop(name, None)
         if last is None:
             return None
-        return Alert(
-            name, "ok", step, last.panel, last.metric, None, last.threshold, f"no longer: {last.message}", "", ""
-        )
+        message = f"over; at its worst: {self._worst.pop(name).message}"
+        return Alert(name, "ok", step, last.panel, last.metric, None, last.threshold, message, "", "")
 
     def worst(self) -> Alert | None:
         """The alert to act on: the worst level, of those the cause, then the newest."""

@@ -112,7 +112,7 @@ class Monitor:
     ) -> None:
         check_pace(budget, every)
         chosen = Settings.of(settings, inspect.signature(Monitor).parameters.keys() - {"settings"})
-        policy = Policy.of(act, actions, action_limit, cool_down)
+        policy = Policy.of(act, actions, action_limit, cool_down, optimizer)
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.step_count, self._closed = 0, False
         self._swap = replace_optimizer

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
+import torch
+
 from eigenscope.actions import Action, chosen
 from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
@@ -25,7 +27,14 @@ class Policy:
     cool_down: int = 5  # checks after an action was applied, before it is again
 
     @classmethod
-    def of(cls, act: Any, actions: Iterable[str | Action | type[Action]] | None, limit: Any, cool_down: Any) -> Policy:
+    def of(
+        cls,
+        act: Any,
+        actions: Iterable[str | Action | type[Action]] | None,
+        limit: Any,
+        cool_down: Any,
+        optimizer: torch.optim.Optimizer | None,
+    ) -> Policy:
         """From the monitor's arguments; raises `InputError` in one line."""
         if act not in POLICIES:
             raise InputError(f"act={act!r} is no policy{did_you_mean(str(act), POLICIES)}")
@@ -38,4 +47,7 @@ class Policy:
             return cls(act)
         if is_distributed():
             raise InputError(DISTRIBUTED)
-        return cls(act, tuple(chosen(actions)), int(limit), int(cool_down))
+        allowed = tuple(chosen(actions))
+        if optimizer is None:
+            raise InputError(f"act={act!r} needs optimizer=: actions work on it, and an undo puts its state back")
+        return cls(act, allowed, int(limit), int(cool_down))

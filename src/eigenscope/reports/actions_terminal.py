@@ -46,9 +46,16 @@ def print_actions(out: Console, actions: Sequence[Mapping[str, Any]]) -> None:
         asked = f", to be {'applied' if action['asked'] == 'apply' else 'dismissed'} at the next step"
         waits = asked if action["asked"] and action["state"] == "proposed" else ""
         print_change(out, action, waits)
-        about = [f"because {action['alert']['message']} (step {action['alert']['step']:,})", *compared(action)]
-        for line in about:
+        for line in [*_history(action), *compared(action)]:
             out.print(f"            {line}", style="dim", soft_wrap=True)
+
+
+def _history(action: Mapping[str, Any]) -> list[str]:
+    """Why, and where it was applied what that changed."""
+    cause = f"because {action['alert']['message']} (step {action['alert']['step']:,})"
+    if action["applied_at"] is None or action["state"] == "applied":
+        return [cause]
+    return [cause, f"applied at step {action['applied_at']:,}: {in_words(action['changed'])}"]
 
 
 def compared(action: Mapping[str, Any]) -> list[str]:

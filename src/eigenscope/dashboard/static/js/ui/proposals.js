@@ -84,8 +84,9 @@ class Card {
   show(action) {
     this.action = action;
     const { alert, criterion, key, log } = action;
-    const since = log[0] ? ` Proposed at step ${count(log[0].step)}` : " Proposed";
-    setText(this.why, `${capital(alert.message)}.${since} as action ${key}; undone by itself unless ${criterion}.`);
+    const since = log[0] ? `Proposed at step ${count(log[0].step)}` : "Proposed";
+    const why = `${capital(alert.message)} then`; // the banner above says how it stands now
+    setText(this.why, `${since} as action ${key}. ${why}; undone by itself unless ${criterion}.`);
     if (action.asked) setText(this.note, SAID[action.asked]);
     this.enable(!action.asked);
   }
