@@ -144,6 +144,25 @@ def test_an_empty_folder_fills_by_itself(visit, tmp_path, monkeypatch):
         page.close()
 
 
+def test_a_run_that_starts_elsewhere_is_told_beside_one_that_is_over(visit, tmp_path, monkeypatch):
+    monkeypatch.setattr(ListFeed, "seconds", 0.1)
+    first = Training(tmp_path, "first")
+    first.step()
+    first.writer.close()
+    with serving(tmp_path) as browser:
+        page = visit(browser.origin)
+        expect(page.locator(".run-name")).to_have_text("first")
+        expect(page.locator("#elsewhere")).to_be_empty()
+        second = Training(tmp_path, "second")
+        second.step()
+        expect(page.locator("#elsewhere")).to_have_text("● Another run is live: second")
+        page.locator("#elsewhere button").click()
+        expect(page.locator(".run-name")).to_have_text("second")
+        expect(page.locator("#elsewhere")).to_be_empty()
+        second.writer.close()
+        page.close()
+
+
 def test_a_lost_server_is_told_and_found_again(visit, tmp_path, training):
     server = Server(tmp_path, port=0)
     server.start()

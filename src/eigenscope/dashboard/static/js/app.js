@@ -130,6 +130,7 @@ export class App {
     const run = this.primary;
     const isBehind = run && !run.refused && (!run.info || run.info.status === "live");
     if (again || isBehind) await this.resynchronise();
+    else if (!run?.refused) await this.readList(); // another run may have begun
   }
 
   /** Read everything anew: after the link came (back), or when the server says that this page fell behind. */

@@ -17,6 +17,7 @@ export function notices(app) {
       lost.hidden = link.phase !== "lost";
       if (link.phase === "lost") countDown(app);
       showEnd(primary);
+      showElsewhere(app);
       const isMissing = primary !== null && primary.refused && !primary.info;
       const isEmpty = primary === null && runs !== null;
       showMissing(app, isMissing ? primary : null);
@@ -62,6 +63,24 @@ function showEnd(run) {
   };
   byId("ended").hidden = !(status in texts);
   setText(byId("ended"), texts[status] ?? "");
+}
+
+/** @param {import("../types.js").App} app What goes on while a run is looked at that is over. */
+function showElsewhere(app) {
+  const { primary, runs } = app;
+  const isOver = primary?.info && primary.info.status !== "live";
+  const live = isOver ? (runs ?? []).find(({ id, status }) => status === "live" && id !== primary.id) : undefined;
+  const place = byId("elsewhere");
+  if (place.dataset.run === live?.id) return; // so that it is announced once, and keeps the focus
+  if (!live) {
+    delete place.dataset.run;
+    place.replaceChildren();
+    return;
+  }
+  place.dataset.run = live.id;
+  const choose = h("button", { type: "button", class: "link", text: live.name });
+  choose.addEventListener("click", () => app.choose(live.id, null));
+  place.replaceChildren(h("span", { text: "● Another run is live: " }), choose);
 }
 
 /** @param {import("../types.js").App} app */
