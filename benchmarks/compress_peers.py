@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eigenscope.compression.candidates import Candidate, find_layers
-from eigenscope.compression.layers import bias_of, matrix_of, replace_layer, with_factors
+from eigenscope.compression.layers import bias_of, matrix_of, turn_into, with_factors
 
 ALPHA = 0.5  # of ASVD (Yuan et al. 2023)
 
@@ -28,7 +28,7 @@ def _compressed(work: Workload, keep: float, factors: Callable[[Candidate, int],
     for layer in find_layers(model, work.only, None)[0]:
         rank = uniform_rank(layer, keep)
         if rank < layer.rank_full:
-            replace_layer(model, layer.module, with_factors(layer.module, *factors(layer, rank), bias_of(layer.module)))
+            turn_into(layer.module, with_factors(layer.module, *factors(layer, rank), bias_of(layer.module)))
     return model
 
 

@@ -36,8 +36,11 @@ class Workload:
 
 
 def probabilities(model: nn.Module, batch: Any) -> Tensor:
-    """√p: equal distances are equal changes of the prediction (Hellinger), whatever the size of the logits."""
-    return model(batch).softmax(-1).sqrt()
+    """√p: equal distances are equal changes of the prediction (Hellinger), whatever the size of the logits.
+
+    By way of the logarithm: a root has no derivative at a probability of 0.
+    """
+    return (model(batch).log_softmax(-1) / 2).exp()
 
 
 class Sentences:

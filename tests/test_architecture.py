@@ -18,7 +18,7 @@ LONGEST = 450  # lines; a file fits a sitting
 # knows nothing but errors.
 LAYERS = [
     {"errors"},
-    {"operators", "runs", "scenarios", "checkpoints"},
+    {"operators", "runs", "scenarios", "checkpoints", "folders"},
     {"estimators"},
     {"diagnostics", "lowrank"},
     {"escape", "leading", "settings"},
@@ -137,7 +137,7 @@ def test_the_public_names_are_these():
         "signal_flow",
         *("PCA", "TruncatedSVD", "truncated_svd"),
         *("Adapter", "extract_lora", "inspect_lora", "merge_lora", "resize_lora"),
-        *("Compressed", "CompressionReport", "TradeOff", "compress", "load_compressed", "price"),
+        *("Compressed", "CompressionReport", "TradeOff", "compress", "compression_curve", "load_compressed"),
     }
 
 

@@ -8,7 +8,7 @@ from eigenscope.adapters.merging import merge_lora
 from eigenscope.adapters.resizing import resize_lora
 from eigenscope.bounds.certify import lipschitz
 from eigenscope.compression.compressing import Compressed, compress
-from eigenscope.compression.pricing import price
+from eigenscope.compression.pricing import compression_curve
 from eigenscope.compression.report import CompressionReport, TradeOff
 from eigenscope.compression.saving import load_compressed
 from eigenscope.errors import EigenscopeError, InputError, MeasurementError, RunFileError
@@ -42,6 +42,7 @@ __all__ = [  # noqa: RUF022  as Python sorts: PCA is no constant
     "actions",
     "compare",
     "compress",
+    "compression_curve",
     "curvature",
     "extract_lora",
     "inspect_lora",
@@ -49,7 +50,6 @@ __all__ = [  # noqa: RUF022  as Python sorts: PCA is no constant
     "load_compressed",
     "load_run",
     "merge_lora",
-    "price",
     "resize_lora",
     "scan",
     "sharpness",

@@ -24,7 +24,7 @@ def escape_along(
     t = 0.01 * (1 + space.norm(theta))
     best: Escape | None = None
     for _ in range(trials):
-        measured = operator.loss - _loss_at(operator, theta + sign * t * direction)
+        measured = operator.loss - loss_at(operator, theta + sign * t * direction)
         if (best.measured if best else 0.0) < measured < float("inf"):
             best = Escape(t, sign, abs(slope) * t - 0.5 * curvature * t**2, measured)
             t *= 2
@@ -35,7 +35,8 @@ def escape_along(
     return best
 
 
-def _loss_at(operator: LossOperator, theta: Tensor) -> float:
+def loss_at(operator: LossOperator, theta: Tensor) -> float:
+    """The probe's loss at other parameters, finite or not."""
     probe = operator.probe
     leaves = [leaf.requires_grad_() for leaf in probe.parameters.split(theta)]
     with probe.isolated(leaves):  # not `probe.loss`: that the loss overflows out there is no error

@@ -28,6 +28,7 @@ class Scenario:
     batch_size: int | None
     settings: dict[str, Any] = field(default_factory=dict)
     clip: float | None = None  # the largest norm of a gradient that is let through
+    actions: tuple[str, ...] | None = None  # those that may answer its alerts; None: all
 
     @property
     def probe(self) -> list[Batch]:
@@ -116,8 +117,8 @@ def saddle() -> Scenario:
         last.bias.copy_((torch.bincount(data[1][:512], minlength=10) / 512).log())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     shows = "a start at a saddle: the gradient is zero, yet the loss could fall"
-    settings = {"actions": ["escape_saddle"]}  # to start anew would help as well, and show nothing of saddles
-    return Scenario("saddle", shows, model, cross_entropy, optimizer, data, 64, settings)
+    # To start anew would help as well, and show nothing of saddles.
+    return Scenario("saddle", shows, model, cross_entropy, optimizer, data, 64, actions=("escape_saddle",))
 
 
 def edge() -> Scenario:

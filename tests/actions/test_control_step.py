@@ -63,7 +63,7 @@ def test_without_it_the_same_step_diverges(factor, model, data):
 @pytest.mark.parametrize("rate", [0.02, 0.1])
 def test_adams_ratio_is_held_too_and_a_warm_up_comes_out_of_it(kind, rate, model, data):
     optimizer = kind(model.parameters(), lr=rate)
-    control = ControlStep(TARGET).bind(model, cross_entropy, data, optimizer)
+    control = ControlStep(TARGET, noisy=False).bind(model, cross_entropy, data, optimizer)
     first, ratios = control.factor, []
     assert first < 0.25, "4 times past the edge before the first step"
 
@@ -125,12 +125,45 @@ def test_measurements_may_be_kept_apart_after_the_first_ten(model, data):
     assert float(cross_entropy(model, data).detach()) < 2.3
 
 
+def test_a_gradient_that_has_grown_is_measured_on_before_its_step(model, data):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    control = ControlStep(least=50, every=50).bind(model, cross_entropy, data, optimizer)
+    train(model, optimizer, data, 20, after=control.step)
+    measured, factors = control.num_measurements, []
+    with torch.no_grad():
+        model[0].weight.mul_(20)  # something of outside: the control is not due for long
+        model[-1].weight.mul_(20)
+    optimizer.register_step_post_hook(lambda *_: factors.append(control.factor))
+    train(model, optimizer, data, 1, after=control.step)
+    assert control.num_measurements == measured + 1
+    assert factors[0] < 1.0, "already in that step"
+
+
+def test_a_measurement_that_fails_within_a_step_is_told_after_it(model, data):
+    broken = [False]
+
+    def loss_fn(model, batch):
+        return cross_entropy(model, batch) * (float("nan") if broken[0] else 1.0)
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    control = ControlStep(least=50, every=50).bind(model, loss_fn, data, optimizer)
+    train(model, optimizer, data, 20, after=control.step)
+    broken[0] = True
+    with torch.no_grad():
+        model[-1].weight.mul_(100)
+    train(model, optimizer, data, 1)
+    with pytest.raises(es.EigenscopeError, match="nan"):
+        control.step()
+
+
 def test_the_aim_counts_momentum_unless_told_that_there_is_no_noise(model, data):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for noisy, aim in ((True, 0.09), (False, 0.9)):
         control = ControlStep(noisy=noisy).bind(model, cross_entropy, data, optimizer)
         assert control.aim == pytest.approx(aim)
         control.release()
+    adam = torch.optim.Adam(model.parameters(), lr=0.001, betas=(0.8, 0.99))
+    assert ControlStep().bind(model, cross_entropy, data, adam).aim == pytest.approx(0.18)
 
 
 def test_a_step_that_is_small_enough_is_left_alone_to_the_bit(data):

@@ -90,6 +90,35 @@ def test_plain_descent_stays_where_it_is(saddle):
     assert losses[-1] == pytest.approx(before, rel=1e-3)
 
 
+def test_it_measures_no_more_than_the_lowest_directions_take(saddle):
+    changed = EscapeSaddle().apply(saddle)
+    assert changed["products"] <= 16
+    assert changed["directions"] >= 3
+
+
+def test_all_certified_directions_together_lower_the_loss_more_than_the_lowest(saddle, symmetric):
+    for now in (saddle, symmetric):
+        start = {k: v.clone() for k, v in now.model.state_dict().items()}
+        together = EscapeSaddle().apply(now)["loss"][1]
+        now.model.load_state_dict(start)
+        assert together < EscapeSaddle(directions=1).apply(now)["loss"][1]
+
+
+def test_on_a_plateau_without_curvature_the_random_step_goes_as_far_as_the_loss_stays(data):
+    """Three linear layers at 0: the second derivatives vanish, and a short step would change nothing for long."""
+    model = nn.Sequential(nn.Linear(64, 32, bias=False), nn.Linear(32, 32, bias=False), nn.Linear(32, 10))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+        model[2].bias.copy_((torch.bincount(data[1], minlength=10) / len(data[1])).log())
+    length = 0.01 * (1 + float(flat(model).norm()))
+    before = float(cross_entropy(model, data).detach())
+    changed = EscapeSaddle().apply(Situation(model, None, cross_entropy, data))
+    assert changed["direction"] == "random"
+    assert changed["step"] > 8 * length
+    assert float(cross_entropy(model, data).detach()) == pytest.approx(before, rel=0.01)
+
+
 def test_the_sign_is_against_the_gradient(small):
     model, data = small
     with torch.no_grad():

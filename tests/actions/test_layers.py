@@ -169,6 +169,26 @@ def test_keeping_the_signal_makes_fifty_layers_healthy(activation, gain, data):
     assert Reinitialize().helped(Evidence(0, flow=now.flow), Evidence(0, flow=after))
 
 
+def test_fifty_sigmoids_keep_the_signal_only_with_centred_biases(data):
+    now = situation_of(deep(50, nn.Sigmoid, gain=1.0), data)
+    assert now.flow.verdict == "vanishing"
+    assert Reinitialize().apply(now)["centred"]
+    after = es.signal_flow(now.model, cross_entropy, now.batches)
+    assert after.verdict == "healthy"
+    outputs = now.batches[0]
+    for layer in now.model[:-1]:
+        outputs = layer(outputs)
+        if isinstance(layer, nn.Linear):
+            torch.testing.assert_close(outputs.mean(0), torch.zeros(outputs.shape[1]), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU])
+def test_biases_stay_0_where_weights_are_enough(activation, data):
+    model = deep(50, activation, gain=0.5)
+    assert not Reinitialize().apply(situation_of(model, data))["centred"]
+    assert all(not m.bias.any() for m in model if isinstance(m, nn.Linear))
+
+
 def test_it_is_for_the_start_only(exploding, data):
     action = Reinitialize()
     assert action.can_apply(exploding) is None

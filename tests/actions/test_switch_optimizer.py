@@ -83,6 +83,26 @@ def test_groups_stay_apart_with_their_names_and_the_weights_shrink_as_before(sgd
     assert new.param_groups[1]["weight_decay"] == 0.0
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_without_a_rate_the_steps_stay_as_long_as_they_were(momentum, data):
+    model = network(2)
+    old = torch.optim.SGD(model.parameters(), lr=0.2, momentum=momentum)
+    scheduler = lr_scheduler.ExponentialLR(old, 0.5)
+    train(model, old, data, 3, scheduler=scheduler)
+    before = flat(model)
+    train(model, old, data)
+    length = float((flat(model) - before).square().mean().sqrt())
+    new = SwitchOptimizer("adamw").switch(old, scheduler)
+    assert new.param_groups[0]["lr"] == pytest.approx(length, rel=1e-3)
+    assert new.param_groups[0]["initial_lr"] == pytest.approx(length * 8, rel=1e-3)
+
+
+def test_without_a_rate_and_without_a_known_step_it_is_adamws_own(data):
+    model = network(2)
+    for old in (torch.optim.SGD(model.parameters(), lr=0.2), torch.optim.RMSprop(model.parameters(), lr=0.2)):
+        assert SwitchOptimizer("adamw").switch(old).param_groups[0]["lr"] == pytest.approx(1e-3)
+
+
 def test_the_loops_own_variable_takes_the_new_ones_steps(sgd, data):
     model = network(2)
     old = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -10,10 +10,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adapters.models import write_adapter
+from eigenscope.adapters.adapter import ADAPTER
 from eigenscope.adapters.extracting import extract_lora
 from eigenscope.adapters.merging import merge_lora
-from eigenscope.adapters.storing import Slot, new_folder, write_safetensors
+from eigenscope.adapters.resizing import resize_lora
+from eigenscope.adapters.storing import Slot, write_safetensors
 from eigenscope.errors import CheckpointError, InputError
+from eigenscope.folders import new_folder
 
 
 def weights(**changed):
@@ -91,31 +94,45 @@ def adapter():
     return extract_lora(base, tuned)
 
 
-def test_a_folder_that_is_there_is_kept_unless_it_may_be_replaced(adapter, tmp_path):
+def test_by_force_nothing_but_the_adapter_in_a_folder_is_replaced(adapter, tmp_path):
     out = tmp_path / "adapter"
     adapter.save(out)
-    (out / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"is there already: give another folder, or force"):
+    (out / "checkpoint-100").mkdir()
+    (out / "checkpoint-100" / "optimizer.pt").write_text("a week of training")
+    with pytest.raises(InputError, match=r"exists: give another folder, or force to replace it"):
         adapter.save(out)
-    assert (out / "notes.txt").exists()
+    (out / "adapter_config.json").write_text("{}")
     adapter.save(out, force=True)
     assert sorted(path.name for path in out.iterdir()) == [
-        "README.md", "adapter_config.json", "adapter_model.safetensors",
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "checkpoint-100",
     ]  # fmt: skip
+    assert (out / "adapter_config.json").read_text() != "{}"
+    assert (out / "checkpoint-100" / "optimizer.pt").read_text() == "a week of training"
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
 
-def test_force_replaces_no_folder_of_something_else(adapter, tmp_path):
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "thesis.tex").write_text("years")
-    with pytest.raises(InputError, match=r"holds no adapter_model.safetensors .*, so it is not replaced"):
-        adapter.save(tmp_path / "home", force=True)
-    (tmp_path / "file").write_text("a file")
-    with pytest.raises(InputError, match="is no folder"):
-        adapter.save(tmp_path / "file", force=True)
-    with pytest.raises(InputError, match="there is no folder"):
-        adapter.save(tmp_path / "absent" / "adapter")
-    assert (tmp_path / "home" / "thesis.tex").read_text() == "years"
+def test_what_an_adapter_was_made_of_is_not_written_over(tmp_path):
+    base, tuned = weights(), weights()
+    for name, values in (("base", base), ("tuned", tuned)):
+        (tmp_path / name).mkdir()
+        save_file(values, tmp_path / name / "model.safetensors")
+    made = extract_lora(tmp_path / "base", tmp_path / "tuned", rank=2)
+    for out in ("base", "tuned", "tuned/adapter"):
+        with pytest.raises(InputError, match="which is read: give another folder"):
+            made.save(tmp_path / out, force=True)
+    made.save(tmp_path / "adapter")
+    with pytest.raises(InputError, match="which is read: give another folder"):
+        resize_lora(tmp_path / "adapter", 1).save(tmp_path / "adapter", force=True)
+
+
+def test_a_single_layer_has_no_name_for_peft():
+    with pytest.raises(InputError, match=r"Linear is a single layer, without a name for PEFT to find: put it in nn"):
+        extract_lora(nn.Linear(16, 16), nn.Linear(16, 16))
+
+
+def test_norms_of_different_sizes_are_no_grown_vocabulary():
+    with pytest.raises(InputError, match=r"norm.weight is \(12,\) in state dict and \(8,\)"):
+        extract_lora(weights(), weights(norm__weight=torch.ones(8)))
 
 
 def test_a_full_disk_half_way_leaves_nothing(tmp_path):
@@ -124,11 +141,11 @@ def test_a_full_disk_half_way_leaves_nothing(tmp_path):
         pytest.skip("needs /dev/full, which Linux has")
 
     def write():
-        with new_folder(tmp_path / "out") as partial:
+        with new_folder(tmp_path / "out", ADAPTER) as partial:
             (partial / "model.safetensors").symlink_to("/dev/full")
             write_safetensors(partial / "model.safetensors", [Slot("a", (3,), torch.float32)], iter([torch.ones(3)]))
 
-    with pytest.raises(InputError, match=r"can't be written \(No space left on device\): nothing of it was left"):
+    with pytest.raises(InputError, match=r"can't be written \(No space left on device\): nothing was left there"):
         write()
     assert list(tmp_path.iterdir()) == []
 
@@ -142,7 +159,7 @@ def test_an_interruption_half_way_leaves_what_was_there(adapter, tmp_path):
         raise KeyboardInterrupt
 
     def write():
-        with new_folder(tmp_path / "out", force=True) as partial:
+        with new_folder(tmp_path / "out", ADAPTER, force=True) as partial:
             slots = [Slot("a", (3,), torch.float32), Slot("b", (3,), torch.float32)]
             write_safetensors(partial / "model.safetensors", slots, interrupted())
 
@@ -179,6 +196,9 @@ def test_the_writer_s_files_are_what_safetensors_reads(tmp_path):
 
 
 def test_a_disk_error_is_told_with_its_reason(tmp_path):
-    with pytest.raises(InputError, match=r"can't be written \(Disk quota exceeded\)"), new_folder(tmp_path / "out"):
+    with (
+        pytest.raises(InputError, match=r"can't be written \(Disk quota exceeded\)"),
+        new_folder(tmp_path / "out", ADAPTER),
+    ):
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
     assert list(tmp_path.iterdir()) == []

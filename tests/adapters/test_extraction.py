@@ -1,6 +1,7 @@
 """Ranks, sizes and residuals of an extraction, against the dense SVD of ΔW; and what it costs in memory."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_ranks_that_differ_are_in_the_patterns_of_peft():
     }
     config = extract_lora(base, tuned).config
     assert (config["r"], config["lora_alpha"], config["target_modules"]) == (2, 2, ["layer"])
-    assert config["rank_pattern"] == config["alpha_pattern"] == {"block.1.layer": 5, "block.3.layer": 1}
+    assert config["rank_pattern"] == config["alpha_pattern"] == {r"block\.1\.layer": 5, r"block\.3\.layer": 1}
 
 
 def test_what_differs_by_rounding_alone_is_left_as_it_is():
@@ -121,7 +122,7 @@ def test_the_tigrinya_adapter_comes_back_from_gpt2_s_own_weights(tmp_path):
     with open_checkpoint(shared_data("adapters/gpt2-tigrinya")) as adapter:
         updates = {e.name: adapter.load(e.name) for e in adapter.entries if e.name in base and e.aside is None}
     assert updates.keys() == {"transformer.h.0.attn.c_attn.weight", "transformer.h.0.attn.c_proj.weight"}
-    tuned = {name: (w.double() + updates[name]).float() if name in updates else w for name, w in base.items()}
+    tuned = {name: (w.double() + updates[name].T).float() if name in updates else w for name, w in base.items()}
     save_file(tuned, tmp_path / "tuned.safetensors")
     found = extract_lora(path, tmp_path / "tuned.safetensors")
     found.save(tmp_path / "adapter")
@@ -168,7 +169,8 @@ def test_memory_is_that_of_one_tensor_however_many_there_are(tmp_path):
         save_file(base, tmp_path / f"base-{count}.safetensors")
         save_file(tuned, tmp_path / f"tuned-{count}.safetensors")
         command = [sys.executable, "-c", _PEAK, str(tmp_path), str(count)]
-        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+        held = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is let go goes back at once: no gaps count
+        ended = subprocess.run(command, capture_output=True, text=True, check=True, env=held)
         found = json.loads(ended.stdout)
         assert found["layers"] == count
         peaks[count] = found["mb"]

@@ -1,10 +1,15 @@
 """The edge of the rounding holds what rounding does, and little more: measured on matrices that were only rounded."""
 
+import copy
+
 import pytest
 import torch
 
+from adapters.models import FAMILIES, loaded, logits, made
+from eigenscope.adapters.extracting import extract_lora
 from eigenscope.adapters.rounding import is_rounding, roundings
 from eigenscope.checkpoints import Entry
+from eigenscope.errors import InputError
 
 SHAPES = [(32, 32), (64, 256), (256, 64), (300, 300)]
 HALF = [torch.bfloat16, torch.float16]
@@ -84,3 +89,41 @@ def test_one_step_in_the_same_type_is_a_change():
     moved = base.clone()
     moved[0] += 2**-7
     assert not is_rounding(base, moved, (entry(torch.bfloat16), entry(torch.bfloat16)))
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_a_coarser_base_hides_rounding_alone(dtype):
+    """TUNED may have moved within the rounding of BASE: then the difference is not of the size that rounding has."""
+    tuned = weights((50, 40), 1.0, 0)
+    base, pair = tuned.to(dtype), (entry(dtype), entry(torch.float32))
+    assert is_rounding(base, tuned, pair)
+    step = torch.finfo(dtype).eps / 4 * base.float().abs()
+    assert not is_rounding(base, base.float() + 0.6 * step * torch.sign(tuned - base.float()), pair)
+    assert not is_rounding(torch.ones(64, dtype=dtype), torch.ones(64) - 0.4 * torch.finfo(dtype).eps, pair)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_norms_that_training_moved_within_the_rounding_of_the_base_are_brought(tmp_path):
+    base = made(FAMILIES["llama"][0], dtype=torch.float32).bfloat16()
+    tuned = copy.deepcopy(base).float()
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "norm" in name:
+                parameter += 0.0019 * torch.sign(torch.randn(parameter.shape))
+    adapter = extract_lora(base, tuned)
+    adapter.save(tmp_path / "adapter")
+    assert adapter.report.rounded == ()
+    assert torch.allclose(logits(loaded(copy.deepcopy(base).float(), tmp_path / "adapter")), logits(tuned), atol=1e-5)
+
+
+def test_what_is_left_out_as_rounding_is_told():
+    stored = {"a.fc.weight": torch.randn(40, 30), "norm.weight": 1 + 0.1 * torch.randn(30)}
+    base = {name: value.bfloat16() for name, value in stored.items()}
+    tuned = {**stored, "a.fc.weight": base["a.fc.weight"].float() + torch.outer(torch.randn(40), torch.randn(30))}
+    adapter = extract_lora(base, tuned)
+    assert adapter.report.rounded == ("norm.weight",)
+    assert "norm.weight: the difference is no more than the rounding of the storage, and is left out" in (
+        adapter.report.notes
+    )
+    with pytest.raises(InputError, match=r"differ in norm.weight alone, by no more than the rounding of their storage"):
+        extract_lora(base, {**base, "norm.weight": stored["norm.weight"]})

@@ -37,10 +37,10 @@ def test_the_scaling_is_peft_s(extra: dict[str, object], scaling: float, tmp_pat
     assert torch.allclose(checkpoint.load("layer.0.weight"), scaling * B @ A, rtol=1e-14)
 
 
-def test_a_conv1d_s_update_is_laid_out_as_its_weight(tmp_path: Path):
+def test_the_update_is_out_by_in_whatever_the_configuration_says_of_the_base(tmp_path: Path):
     checkpoint = open_checkpoint(adapter(tmp_path, LORA | {"fan_in_fan_out": True}))
-    assert checkpoint.entries[0].shape == (16, 24)
-    assert torch.allclose(checkpoint.load("layer.0.weight"), 2 * (B @ A).T, rtol=1e-14)
+    assert checkpoint.entries[0].shape == (24, 16)
+    assert torch.allclose(checkpoint.load("layer.0.weight"), 2 * B @ A, rtol=1e-14)
 
 
 def test_an_embedding_s_update_has_a_row_for_each_token(tmp_path: Path):
@@ -105,5 +105,5 @@ def test_the_tigrinya_adapter_has_rank_eight_to_the_last_digit():
     assert values[8] < 1e-14 * values[0] < values[7]
     with open_checkpoint(shared_data("weights/gpt2-small-block0.safetensors")) as base:
         weight = base.load("transformer.h.0.attn.c_attn.weight").double()
-    assert update.shape == weight.shape
+    assert update.shape == weight.shape[::-1]  # a Conv1D's weight is in × out
     assert float(update.norm() / weight.norm()) == pytest.approx(0.016, abs=0.0005)

@@ -69,6 +69,10 @@ def bert():
 def largest(model):
     return max(float(p.detach().abs().max()) for p in model.parameters())
 
+def counted(model):
+    print("evaluated")
+    return largest(model)
+
 def word(model):
     return "much"
 """
@@ -110,7 +114,11 @@ def test_a_folder_of_transformers_becomes_a_smaller_one_that_loads_by_itself(min
     assert type(small).__name__ == "BertModel"
     assert parameters(small) == found["parameters_after"] < found["parameters"]
     assert found["kept"] <= 0.7
-    assert {path.name for path in Path("small").iterdir()} >= {"model.safetensors", "eigenscope.json", "config.json"}
+    assert {path.name for path in Path("small").iterdir()} >= {
+        "eigenscope.safetensors",
+        "eigenscope.json",
+        "config.json",
+    }
     assert (found["checkpoint"], found["output"], found["method"]) == ("bert", "small", "plain")
     assert "encoder.layer.0.intermediate.dense" in ended.out
     assert ended.out.endswith("written to small\n")
@@ -136,6 +144,21 @@ def test_weights_without_an_architecture_are_put_into_the_factorys_model(mine):
         after = [nn.functional.cross_entropy(small(x), y).item() for x, y in batches]
         assert found["metric_after"] == pytest.approx(sum(after) / 3, rel=1e-5)
         assert any(isinstance(found_layer["output_error"], float) for found_layer in found["layers"])
+
+
+def test_a_tokenizer_beside_the_weights_goes_along_and_other_files_do_not(mine):
+    Path("bert/tokenizer.json").write_text("{}")
+    Path("bert/vocab.txt").write_text("a")
+    Path("bert/optimizer.pt").write_text("large")
+    assert mine("compress", "bert", "--keep", 0.7, "-o", "small").status == 0
+    assert {path.name for path in Path("small").iterdir()} == {
+        "eigenscope.safetensors", "eigenscope.json", "config.json", "tokenizer.json", "vocab.txt",
+    }  # fmt: skip
+
+
+def test_what_a_command_writes_is_read_by_scan_too(mine):
+    mine("compress", "bert", "--keep", 0.7, "-o", "small")
+    assert mine("scan", "small").status == 0
 
 
 def test_a_model_of_transformers_may_be_calibrated_too(mine):
@@ -184,14 +207,18 @@ def test_a_dry_run_as_json_is_json_alone(mine):
 
 
 def test_the_page_has_the_spectra_and_the_prices_of_other_budgets(mine):
-    mine("compress", "plain.safetensors", "--calibrate", "mine.py:plain", "--keep", 0.6, "-o", "a", "--html", "a.html")
+    ended = mine(
+        "compress", "plain.safetensors", "--calibrate", "mine.py:plain", "--keep", 0.6, "--evaluate", "mine.py:counted",
+        "-o", "a", "--html", "a.html",
+    )  # fmt: skip
+    assert ended.err.count("evaluated") == 1 + 1 + 7  # the original, the result, and seven budgets: nothing twice
     mine("compress", "plain.safetensors", "--calibrate", "mine.py:plain", "--dry-run", "--html", "b.html")
-    for name in ("a", "b"):
+    for name, metric in (("a", "counted"), ("b", "calibration loss")):
         text = Path(f"{name}.html").read_text(encoding="utf-8")
         data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
         assert [curve["title"] for curve in data["budgets"]["curves"]] == [
             "output error",
-            "calibration loss",
+            metric,
             "latency, ms",
         ]
         assert all(row["curves"]["cut"]["even"] > 0 for row in data["rows"])
@@ -212,7 +239,7 @@ def test_an_output_that_exists_is_refused_before_the_work_and_replaced_by_force(
     Path("small").mkdir()
     Path("small/notes.txt").write_text("mine")
     line = mine("compress", "there-is-no-such-file", "--keep", 0.7, "-o", "small").complaint
-    assert line == "eigenscope: 'small' exists: give another folder, or --force to replace it"
+    assert line == "eigenscope: 'small' exists: give another folder, or force to replace it (--force)"
     line = mine("compress", "there-is-no-such-file", "--keep", 0.7, "-o", "small", "--force").complaint
     assert "holds something else than a compressed model" in line
     assert mine("compress", "bert", "--keep", 0.7, "-o", "other").status == 0
@@ -239,7 +266,7 @@ def test_an_output_that_exists_is_refused_before_the_work_and_replaced_by_force(
     ("plain.safetensors --calibrate mine.py:crashes --keep 0.5", "loss_fn failed at "),
     ("plain.safetensors --calibrate mine.py:nothing --keep 0.5", "has no function 'nothing'"),
     ("nan.safetensors --calibrate mine.py:plain --keep 0.5", "2.weight has 3 NaN and 0 infinite entries of 1,024"),
-    ("detour.safetensors --calibrate mine.py:astray --keep 0.5", "reach"),
+    ("detour.safetensors --calibrate mine.py:astray --keep 0.5", "the calibration reaches none of the layers (used, "),
     ("plain.safetensors --calibrate mine.py:plain --evaluate mine.py:word --keep 0.5", "it must return a number"),
 ])  # fmt: skip
 def test_bad_input_is_one_line_and_leaves_nothing(mine, arguments, words):
@@ -266,6 +293,8 @@ def test_a_layer_that_the_calibration_never_reaches_stays_and_is_named(mine):
     ended = mine("compress", "detour.safetensors", "--calibrate", "mine.py:detour", "--rank", 3, "-o", "small")
     assert ended.status == 0
     assert "1 skipped  never reached on the calibration data" in ended.out
+    note = "never reached on the calibration data, and so left alone: unused (1 of 2 layers)"
+    assert note in " ".join(ended.out.split())
     assert [*json.loads(Path("small/eigenscope.json").read_text())["layers"]] == ["used"]
 
 

@@ -85,8 +85,9 @@ def test_an_inspection_as_json_has_the_spectrum(eigenscope, pair):
         (["base.safetensors", "tuned.safetensors", "--rank", "31"], "rank=31 is not possible: the largest layer"),
         (["base.safetensors", "tuned.safetensors", "--rank", "low"], "--rank low: a rank is needed"),
         (["base.safetensors", "tuned.safetensors", "--energy", "2"], "energy=2.0 is no share"),
-        (["base.safetensors", "tuned.safetensors", "-o", "there"], "'there' is there already"),
-        (["base.safetensors", "tuned.safetensors", "-o", "no/where"], "there is no folder 'no'"),
+        (["base.safetensors", "tuned.safetensors", "-o", "there"], "'there' exists: give another folder"),
+        (["base.safetensors", "tuned.safetensors", "-o", "there", "--force"], "holds something else than an adapter"),
+        (["base.safetensors", "tuned.safetensors", "-o", "there/thesis.tex/out"], "can't be written in"),
         (["base.safetensors", "tuned.safetensors", "--json", "there"], "'there' is a folder"),
         (["base.safetensors", "base.safetensors"], "hold the same values"),
         (["--inspect", "base.safetensors"], "is no PEFT adapter"),
@@ -94,16 +95,25 @@ def test_an_inspection_as_json_has_the_spectrum(eigenscope, pair):
         (["--resize", "2", "there"], "no folder to write was given: add -o OUT"),
         (["--merge", "base.safetensors", "-o", "out"], "use eigenscope lora --merge BASE ADAPTER -o OUT"),
         (["--merge", "--inspect", "there"], "not allowed with argument"),
+        (["--merge", "a", "b", "-o", "out", "--rank", "7"], "--merge makes no use of --rank: leave it out"),
+        (["--merge", "a", "b", "-o", "out", "--energy", "0.9"], "--merge makes no use of --energy"),
+        (["--inspect", "a", "--dtype", "float16"], "--inspect makes no use of --dtype"),
+        (["--inspect", "a", "--force"], "--inspect makes no use of --force"),
+        (["--resize", "auto", "a", "-o", "out", "--rank", "3"], "--resize makes no use of --rank"),
+        (["--resize", "3", "a", "-o", "out", "--energy", "0.5"], "a rank of 3 and --energy can't both decide"),
+        (["a", "b", "-o", "out", "--rank", "3", "--energy", "0.5"], "a rank of 3 and --energy can't both decide"),
+        (["a", "b", "--force"], "--force replaces what is in OUT: add -o OUT"),
     ],
 )
 def test_what_can_not_be_done_is_one_line(eigenscope, pair, arguments, message):
     Path("there").mkdir()
+    Path("there/thesis.tex").touch()
     assert message in eigenscope("lora", *arguments).complaint
     assert sorted(path.name for path in Path().iterdir()) == ["base.safetensors", "there", "tuned.safetensors"]
 
 
 def test_force_replaces_an_adapter(eigenscope, pair):
     eigenscope("lora", *pair, "-o", "adapter")
-    assert "is there already" in eigenscope("lora", *pair, "--rank", "1", "-o", "adapter").complaint
+    assert "'adapter' exists" in eigenscope("lora", *pair, "--rank", "1", "-o", "adapter").complaint
     assert eigenscope("lora", *pair, "--rank", "1", "-o", "adapter", "--force").status == 0
     assert json.loads(Path("adapter/adapter_config.json").read_text())["r"] == 1

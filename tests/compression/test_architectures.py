@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
+from torch.utils.flop_counter import FlopCounterMode
 
 import eigenscope as es
 from compression.networks import stretched
@@ -78,17 +81,28 @@ def test_gpt2s_transposed_layers_are_kept_that_way_and_its_tied_head_stays():
     assert made.model.lm_head.weight is made.model.transformer.wte.weight
 
 
-def test_t5_reads_the_type_of_a_weight_that_is_a_product():
+def saved_by_two_layers(report, calls):
+    """FLOPs that go where weights became two thin ones, each applied to so many rows."""
+    return 2 * sum(
+        calls(layer.name) * (math.prod(layer.shape) - layer.rank * sum(layer.shape)) for layer in report.compressed
+    )
+
+
+def test_t5_which_reads_the_type_of_a_weight_runs_the_fewer_operations():
     with seeded(0):
         model, batch = t5()
-    made = es.compress(model.eval(), [batch], rank=6, only="*.wo").model
-    assert isinstance(made.encoder.block[0].layer[1].DenseReluDense.wo, LowRank)
-    assert torch.isfinite(made(**batch).logits).all()
+    made = es.compress(model.eval(), [batch], rank=6, only="*.wo")
+    assert isinstance(made.model.encoder.block[0].layer[1].DenseReluDense.wo, LowRank)
+    report = made.report
+    assert len(report.compressed) == 4
+    rows = {"encoder": batch["input_ids"].numel(), "decoder": batch["labels"].numel()}
+    saved = saved_by_two_layers(report, lambda name: rows[name.partition(".")[0]])
+    assert report.flops - report.flops_after == saved > 0
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_attention_that_reads_its_weights_itself_is_left_alone(norm_first):
-    """In evaluation mode PyTorch's encoder layer passes its weights to one fused kernel: products serve it as well."""
+    """In evaluation mode PyTorch's encoder layer would pass its weights to one fused kernel, and gain nothing."""
     with seeded(0):
         layer = nn.TransformerEncoderLayer(32, 2, 64, dropout=0.0, batch_first=True, norm_first=norm_first)
         model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
@@ -100,7 +114,15 @@ def test_attention_that_reads_its_weights_itself_is_left_alone(norm_first):
     assert reasons["layers.0.self_attn"] == "no dense or convolution layer"
     found = made.model(x)
     with torch.no_grad():
-        assert torch.allclose(made.model(x), found, atol=1e-5)  # the fused kernel and the slow way
+        assert torch.allclose(made.model(x), found, atol=1e-5)
+        with FlopCounterMode(display=False) as counter:
+            made.model(x)
+    assert counter.get_total_flops() == made.report.flops_after
+    linear = [layer for layer in made.model.modules() if isinstance(layer, LowRank)]
+    assert made.report.flops_after >= 2 * 60 * sum(
+        p.numel() for layer in linear for p in layer.parameters() if p.ndim > 1
+    )
+    assert saved_by_two_layers(made.report, lambda name: 60) > 0
 
 
 class Twice(nn.Module):

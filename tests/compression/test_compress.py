@@ -14,6 +14,8 @@ from torch.nn import functional as F
 import eigenscope as es
 from compression.networks import mlp, stretched
 from eigenscope.compression.layers import LowRank
+from eigenscope.compression.preparing import build, prepare
+from eigenscope.compression.refit import refit as fit_again
 from zoo.case import seeded
 
 
@@ -91,6 +93,20 @@ def test_refitting_makes_up_for_errors_before_a_layer(digits):
     assert errors[1] < errors[0]
 
 
+def test_refitting_runs_the_original_once_and_the_compressed_model_once_a_layer():
+    prepared = prepare(mlp(), [stretched(100, 24), stretched(50, 24, seed=3)])
+    made = build(prepared, {"0": 4, "2": 4, "4": 4}).eval()
+    runs = []
+
+    def forward(model, batch):
+        runs.append("original" if model is prepared.model else "compressed")
+        return model(batch)
+
+    fit_again(prepared.model, made, prepared.statistics, prepared.batches, forward)
+    assert runs.count("original") == 2  # batches
+    assert runs.count("compressed") == 1 + 2 * 3  # once to see in which order layers run
+
+
 def test_the_original_stays_as_it_is(digits):
     model, calibration, _ = digits
     model = copy.deepcopy(model).train()
@@ -153,7 +169,7 @@ def test_a_loss_says_which_rows_matter():
 
 def test_pricing_gives_what_compressing_gives(digits):
     model, calibration, accuracy = digits
-    offer = es.price(model, calibration, (0.8, 0.4, 0.01), evaluate=accuracy)
+    offer = es.compression_curve(model, calibration, (0.8, 0.4, 0.01), evaluate=accuracy)
     assert [point.keep for point in offer.points] == [0.8, 0.4]
     assert offer.notes[0].startswith("keep=0.01 can't be reached")
     report = es.compress(model, calibration, keep=0.4, evaluate=accuracy).report
@@ -185,13 +201,17 @@ X = stretched(40, 24)
         ({"keep": 0.5, "method": "activation"}, "method='activation' needs calibration="),
         ({"keep": 0.5, "calibration": []}, "the calibration is empty: pass at least one batch"),
         ({"keep": 0.5, "method": "magic"}, "method='magic' is not known"),
-        ({"keep": 0.5, "calibration": torch.full((4, 24), float("nan"))}, "layer '0' sees NaN or infinity on the"),
+        (
+            {"keep": 0.5, "calibration": torch.full((4, 24), float("nan"))},
+            "layer '0' sees NaN or infinity on calibration batch 0",
+        ),
         ({"keep": 0.5, "calibration": torch.ones(4, 7)}, "the model failed on calibration batch 0 (RuntimeError"),
         (
             {"keep": 0.5, "calibration": X, "forward": lambda m, b: b},
-            "the calibration never reaches a layer ('0', ...)",
+            "the calibration reaches none of the layers (0, 2, 4): it has to run the model",
         ),
         ({"keep": 0.5, "evaluate": lambda m: "good"}, "evaluate returned a str"),
+        ({"keep": 0.5, "evaluate": lambda m: float("nan")}, "evaluate returned nan for the model as it is"),
     ],
 )
 def test_bad_input_is_told_in_one_line(options, message):
@@ -206,6 +226,13 @@ def test_what_is_wrong_with_a_model_is_told_in_one_line():
     broken[2].weight.data[0, 0] = float("inf")
     with pytest.raises(es.InputError, match="layer '2' holds NaN or infinity"):
         es.compress(broken, keep=0.5)
+    broken = mlp()
+    broken[4].bias.data[0] = float("nan")
+    with pytest.raises(es.InputError, match="layer '4' holds NaN or infinity"):
+        es.compress(broken, keep=0.5)
+    broken = mlp()
+    broken[0].forward = broken[0].forward
+    assert es.compress(broken, rank=3).report.skipped[0].reason.startswith("its forward was replaced")
     with pytest.raises(es.InputError, match="Embedding has no layer to compress"):
         es.compress(nn.Embedding(5, 5), keep=0.5)
     with pytest.raises(es.InputError, match="parameter 'weight' is on the meta device"):
@@ -221,3 +248,30 @@ def test_the_budget_holds_where_biases_are_added(keep):
     made = es.compress(model, stretched(300, 24) + 3, keep=keep)
     assert any("bias" in name for name, _ in made.model.named_parameters())
     assert sum(p.numel() for p in made.model.parameters()) <= keep * sum(p.numel() for p in model.parameters())
+
+
+def test_a_metric_that_compression_ruins_is_null_with_a_note():
+    def perplexity(model):
+        return 2.0 if isinstance(model[0], nn.Linear) else float("inf")
+
+    report = es.compress(mlp(), rank=3, evaluate=perplexity).report
+    assert (report.metric, report.metric_after) == (2.0, None)
+    assert "evaluate returned inf for the compressed model: it has no value there" in report.notes
+    curve = es.compression_curve(mlp(), keeps=(0.5,), evaluate=perplexity)
+    assert curve.points[0].metric is None
+    assert "evaluate returned inf for the compressed model at keep=0.5: it has no value there" in curve.notes
+
+
+def test_all_of_the_energy_may_be_asked_for():
+    with seeded(0):
+        model = nn.Linear(40, 40).double()
+        model.weight.data = torch.randn(40, 5).double() @ torch.randn(5, 40).double()
+    (layer,) = es.compress(model, energy=1).report.layers
+    assert (layer.rank, layer.weight_error) == (5, pytest.approx(0, abs=1e-6))
+
+
+def test_advice_can_be_followed():
+    with pytest.raises(es.InputError, match=r"give more$"):
+        es.compress(mlp(), keep=0.01)
+    with pytest.raises(es.InputError, match=r"give more, or a smaller min_rank$"):
+        es.compress(mlp(), keep=0.1, min_rank=9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 
 import onnx
@@ -10,11 +11,12 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from compression.networks import convolutions, images, mlp, stretched
 from eigenscope.compression.candidates import find_layers
 from eigenscope.compression.compressing import compress
-from eigenscope.compression.layers import bias_of, with_factors
+from eigenscope.compression.layers import LowRank, bias_of, with_factors
 from eigenscope.compression.whitening import plain
 from zoo.case import seeded
 
@@ -102,3 +104,98 @@ def test_onnx_gives_the_same_numbers(model, x):
     onnx.checker.check_model(exported)
     (found,) = ReferenceEvaluator(exported).run(None, {exported.graph.input[0].name: x.numpy()})
     assert torch.allclose(torch.from_numpy(found), made(x), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", kinds())
+def test_the_input_goes_by_the_name_that_the_layer_had_for_it(name):
+    layer, x = kinds()[name]
+    (argument,) = inspect.signature(layer.forward).parameters
+
+    class ByName(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x):
+            return self.layer(**{argument: x})
+
+    made = compress(ByName(), [x], rank=1, refit=True)
+    (report,) = made.report.layers
+    assert report.rank in (1, None)
+    assert made.model(x).shape == layer(x).shape
+
+
+class Listed(nn.Module):
+    """Layers that the model holds in a plain list too, and with a hook of the user's."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(24, 24), nn.Linear(24, 8)
+        self.order = [self.first, self.second]
+        self.second.register_forward_hook(lambda module, inputs, output: output + 1)
+
+    def forward(self, x):
+        for layer in self.order:
+            x = layer(x)
+        return x
+
+
+def test_layers_are_replaced_wherever_they_stand_and_keep_their_hooks():
+    with seeded(0):
+        model = Listed()
+    made = compress(model, rank=3)
+    assert made.model.order[0] is made.model.first
+    assert isinstance(made.model.order[0], LowRank)
+    x = stretched(5, 24)
+    expected = made.model.second.second(made.model.second.first(made.model.first(x))) + 1
+    assert torch.equal(made.model(x), expected)
+    assert type(model.first) is nn.Linear
+
+
+def test_a_bias_keeps_its_own_say_in_training():
+    model = nn.Sequential(nn.Linear(24, 24), nn.Linear(24, 24))
+    model[0].weight.requires_grad_(False)
+    model[1].bias.requires_grad_(False)
+    made = compress(model, rank=3).model
+    assert [p.requires_grad for p in made[0].parameters()] == [False, False, True]
+    assert [p.requires_grad for p in made[1].parameters()] == [True, True, False]
+
+
+def test_the_weight_is_a_product_that_nobody_pays_for_who_asks_its_type():
+    layer = compress(nn.Linear(64, 64), rank=4).model
+    with FlopCounterMode(display=False) as counter:
+        weight = layer.weight
+        assert (weight.dtype, weight.shape, weight.device) == (torch.float32, (64, 64), torch.device("cpu"))
+        assert isinstance(weight, torch.Tensor)
+        assert counter.get_total_flops() == 0
+        weight.sum().backward()
+        assert counter.get_total_flops() > 0
+    assert layer.first.weight.grad is not None
+    x = stretched(3, 64)
+    assert torch.allclose(torch.nn.functional.linear(x, weight, layer.bias), layer(x), atol=1e-5)
+
+
+class ReadsItsWeight(nn.Module):
+    """As the dense block of a T5 does."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(24, 24)
+
+    def forward(self, x):
+        return self.out(x.to(self.out.weight.dtype) if isinstance(self.out.weight, torch.Tensor) else x)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda model, x: torch.compile(model, fullgraph=True, backend="aot_eager"),
+        lambda model, x: torch.export.export(model, (x,)).module(),
+        lambda model, x: torch.jit.trace(model, (x,)),
+    ],
+    ids=["compile", "export", "trace"],
+)
+def test_code_that_asks_the_type_of_a_weight_compiles_exports_and_traces(way):
+    made, x = compress(ReadsItsWeight(), rank=3).model.eval(), torch.ones(2, 24)
+    assert torch.allclose(way(made, x)(x), made(x), atol=1e-6)

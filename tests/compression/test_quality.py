@@ -57,7 +57,7 @@ def test_embeddings_at_90_80_and_50_percent_stay_close_to_the_original(minilm):
         pairs = [(embed(model, batch), embed(changed, batch)) for batch in held_out]
         return torch.cat([(a * b).sum(1) for a, b in pairs]).mean().item()
 
-    offer = es.price(
+    offer = es.compression_curve(
         model, batches(sentences("dev", 256)), (0.9, 0.8, 0.5), forward=embed, only="encoder.*", evaluate=cosine
     )
     assert offer.compressible == 36 * 384 + 6 * 1152 + sum([24 * 384**2, 12 * 384 * 1536])

@@ -25,7 +25,7 @@ def saved(tmp_path):
 
 def test_what_is_loaded_is_what_was_saved_bit_for_bit(saved, tmp_path):
     made, folder = saved
-    assert sorted(path.name for path in folder.iterdir()) == ["eigenscope.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["eigenscope.json", "eigenscope.safetensors"]
     x = stretched(10, 24)
     assert torch.equal(es.load_compressed(folder, mlp())(x), made.model(x))
     cnn = es.compress(convolutions(), images(), keep=0.6)  # buffers, and a bias that was added
@@ -54,7 +54,7 @@ def test_an_existing_folder_is_refused_and_replaced_only_when_it_is_one_of_ours(
     (folder / "tokenizer.json").write_text("{}")
     smaller = es.compress(mlp(), stretched(200, 24), keep=0.4)
     smaller.save_pretrained(folder, force=True)
-    assert len(load_file(folder / "model.safetensors")) == len(smaller.model.state_dict())
+    assert len(load_file(folder / "eigenscope.safetensors")) == len(smaller.model.state_dict())
     assert (folder / "tokenizer.json").exists()
     home = tmp_path / "home"
     home.mkdir()
@@ -100,9 +100,9 @@ LAYER = {"kind": "linear", "rank": 2, "bias": True}
         (lambda f: damage(f, layers={"7": LAYER}), "has a layer '7' that Sequential"),
         (lambda f: damage(f, layers={"0": LAYER | {"kind": "conv2d"}}), "it is a Linear"),
         (lambda f: damage(f, layers=[]), "its layers can't be read"),
-        (lambda f: (f / "model.safetensors").unlink(), "there is no '.*model.safetensors'"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"12345678"), "model.safetensors' is damaged"),
-        (lambda f: save_file({}, f / "model.safetensors"), "lacks .* and .* more"),
+        (lambda f: (f / "eigenscope.safetensors").unlink(), "there is no '.*eigenscope.safetensors'"),
+        (lambda f: (f / "eigenscope.safetensors").write_bytes(b"12345678"), "eigenscope.safetensors' is damaged"),
+        (lambda f: save_file({}, f / "eigenscope.safetensors"), "lacks .* and .* more"),
     ],
 )  # fmt: skip
 def test_damage_is_told_in_one_line(saved, harm, message):
@@ -121,3 +121,62 @@ def test_another_model_is_refused(saved):
         es.load_compressed(folder)
     with pytest.raises(CheckpointError):
         es.load_compressed(folder, nn.Linear(3, 3))
+
+
+def test_what_is_compressed_stays_so_and_the_rest_can_follow(tmp_path):
+    """Its two layers are one of low rank, that no second compression takes apart."""
+    x = stretched(200, 24)
+    once = es.compress(mlp(), x, rank=8, only="0")
+    twice = es.compress(once.model, x, rank=5)
+    reasons = {skipped.name: skipped.reason for skipped in twice.report.skipped}
+    assert reasons == {"0": "two thin layers already: to choose its rank again, compress the original model"}
+    assert twice.model[0].rank == 8
+    twice.save_pretrained(tmp_path / "twice")
+    assert torch.equal(es.load_compressed(tmp_path / "twice", mlp())(x), twice.model(x))
+    with pytest.raises(es.InputError, match=r"no layer to compress \(0: two thin layers already"):
+        es.compress(twice.model, x, keep=0.5)
+
+
+def test_what_was_put_into_a_layer_since_is_refused(saved, tmp_path):
+    made, _ = saved
+    layer = next(layer for layer in made.model if hasattr(layer, "first"))
+    layer.first = nn.Sequential(layer.first)
+    with pytest.raises(es.InputError, match="has become a Sequential within: merge or remove what was added"):
+        made.save_pretrained(tmp_path / "changed")
+    assert not (tmp_path / "changed").exists()
+
+
+def llama():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, vocab_size=50
+    )
+    model = LlamaForCausalLM(config).eval()
+    model.generation_config.temperature = 0.25
+    return model
+
+
+def test_a_model_in_half_precision_is_loaded_with_the_types_of_what_is_not_saved(tmp_path):
+    """Rotary frequencies are computed, never saved: `.to(bfloat16)` has rounded them all the same."""
+    model = llama().to(torch.bfloat16)
+    assert model.model.rotary_emb.inv_freq.dtype == torch.bfloat16
+    made = es.compress(model, keep=0.7)
+    made.save_pretrained(tmp_path / "half")
+    again = es.load_compressed(tmp_path / "half")
+    assert again.model.rotary_emb.inv_freq.dtype == torch.bfloat16
+    ids = torch.arange(40).view(2, 20)
+    assert torch.equal(again(ids).logits, made.model(ids).logits)
+
+
+def test_how_it_generates_is_saved_too(tmp_path):
+    es.compress(llama(), keep=0.7).save_pretrained(tmp_path / "small")
+    assert es.load_compressed(tmp_path / "small").generation_config.temperature == 0.25
+
+
+def test_transformers_finds_no_weights_and_says_so_rather_than_draw_some_at_random(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    es.compress(llama(), keep=0.7).save_pretrained(tmp_path / "small")
+    with pytest.raises(OSError, match="no file named"):
+        AutoModelForCausalLM.from_pretrained(tmp_path / "small")

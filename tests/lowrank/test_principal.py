@@ -92,7 +92,7 @@ def test_constant_rows_have_no_variance_and_no_nan():
     ("mle", data("tall"), "n_components='mle' is not possible"),
     (1, data("tall")[:1], "X has 1 row: a variance takes two or more"),
     (1, data("tall") * np.nan, "X is not finite: 4,000 of 4,000"),
-    (1, np.ones((3, 3), int), "X holds int64"),
+    (1, np.ones((3, 3), complex), "X holds complex128, not real numbers"),
 ])  # fmt: skip
 def test_bad_input_is_refused_in_one_line(components, x, message):
     with pytest.raises(es.InputError, match=message):
@@ -107,3 +107,11 @@ def test_rows_of_another_width_and_an_early_transform_are_refused():
         es.PCA(2).fit(x).transform(x[:, 1:])
     with pytest.raises(es.InputError, match="X has 3 columns, and there are 2 components"):
         es.PCA(2).fit(x).inverse_transform(x[:, :3])
+
+
+def test_what_is_not_fitted_yet_is_not_there():
+    pca = es.PCA(2)
+    assert not hasattr(pca, "components_")
+    assert getattr(pca, "mean_", None) is None
+    assert not hasattr(pca, "component")
+    assert hasattr(pca.fit(data("tall")), "components_")

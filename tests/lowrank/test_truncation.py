@@ -270,3 +270,22 @@ def test_its_words_are_one_line():
     text = repr(es.truncated_svd(conjugated(SPECTRA["power law"], 140), 5))
     assert text.startswith("TruncatedSVD(140 × 90 at rank 5, ")
     assert "\n" not in text
+
+
+@pytest.mark.parametrize("method", ["gram", "randomized", "auto"])
+@pytest.mark.parametrize("rank", [20, 40])
+def test_no_matrix_is_nearer_than_the_bound_where_little_is_left_of_large_squares(method, rank):
+    """‖X‖² − Σθ² loses the digits of what is left: the bound has to say so, never to be too low."""
+    sigma = np.r_[np.ones(20), np.full(90, 1e-9)]
+    for seed in range(5):
+        found = es.truncated_svd(conjugated(sigma, 150, 110, seed), rank, method=method)
+        assert np.linalg.norm(sigma[rank:]) <= found.eckart_young_frobenius * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("like", [np.asarray, torch.as_tensor])
+def test_whole_numbers_are_numbers(like):
+    """[[3, 2], [2, 3]]: σ = 5 and 1, along (1, 1) and (1, −1)."""
+    found = es.truncated_svd(like([[3, 2], [2, 3]]), 2)
+    np.testing.assert_allclose(found.singular_values, [5, 1], rtol=1e-14)
+    assert str(found.U.dtype).endswith("float64")
+    np.testing.assert_allclose(abs(found.U), 0.5**0.5, rtol=1e-14)

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from eigenscope.compression.report import Latency
 from eigenscope.reports.compress_terminal import print_compression, print_trade_off
-from eigenscope.reports.compress_words import break_even, changes, share, short, signed, sized
+from eigenscope.reports.compress_words import break_even, budget_table, changes, share, short, signed, sized
+from eigenscope.reports.fitting import shortened
 from eigenscope.reports.plot_terminal import plotted
 from reports.compressions import layer, report, trade_off, uncalibrated, uncalibrated_trade_off
 from reports.scans import EVIL
@@ -89,6 +90,22 @@ def test_a_dry_run_has_a_row_a_budget_and_a_curve_a_number():
     ]  # fmt: skip
     assert text.count("●") == 2 * 8  # seven budgets and the model as it is
     assert "nothing was written" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize("metric", ["accuracy", "perplexity_on_held_out_sentences_of_the_other_language"])
+def test_no_number_and_no_heading_of_a_dry_run_is_cut(width, metric):
+    """In fewer columns, fewer numbers: the error and the metric stay."""
+    lines = shown(print_trade_off, trade_off(), metric, width=width).splitlines()
+    table = lines[: next(place for place, line in enumerate(lines) if not line.strip())]
+    assert all(len(line.rstrip()) <= width for line in table)
+    assert "output error" in table[0]
+    assert all("…" not in line for line in table[1:])
+    assert "…" not in table[0].replace(shortened(metric, width // 3), "")
+    titles, rows = budget_table(trade_off(), metric)
+    for line, row in zip(table[1:], rows, strict=True):
+        for title in ("kept", "output error", metric):
+            assert row[titles.index(title)] in line
 
 
 def test_a_dry_run_without_data_draws_the_weights_error():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from eigenscope.actions.base import Action
 from eigenscope.actions.evidence import Evidence
 from eigenscope.actions.hooks import Hooks
+from eigenscope.actions.loudness import Loudness
 from eigenscope.actions.situation import Situation
 from eigenscope.actions.tracking import Tracker
 from eigenscope.diagnostics.stability import stability_edge
@@ -25,6 +27,11 @@ _CALM = 0.04  # how far the ratio may move, relatively, until it is measured aga
 _FIRST = 10  # measurements of which each may follow the last at once: the curvature moves most at the start
 _FADING = 0.8  # what remains of an earlier movement from one measurement to the next
 _ALLOWED = 1.1  # by `helped`: the monitor measures at another moment, and to 1 %
+
+
+def _momentum(group: Mapping[str, Any]) -> float:
+    """Heavy ball's β or Adam's β₁: what of a gradient goes on into the next step."""
+    return float(group.get("momentum", group.get("betas", (0.0,))[0]))
 
 
 class ControlStep(Action):
@@ -42,12 +49,14 @@ class ControlStep(Action):
     so that any scheduler composes. The factor falls at once and rises at most twofold from one measurement to the
     next. It is measured after each step while the curvature moves, and at most `every` steps apart once it is calm:
     3 to 6 products each, from the last vectors. `least` sets them further apart from the eleventh on: in minibatches
-    the curvature never calms, and a measurement of the whole probe may cost as much as many steps.
+    the curvature never calms, and a measurement of the whole probe may cost as much as many steps. Whatever the
+    distance, a gradient twice as large as any of late is measured on before its step is taken.
 
     For SGD, heavy ball, Nesterov, RMSprop, Adam and AdamW; Adam's ratio is that of the preconditioned Hessian, which is
     why a warm-up comes out of it (Cohen et al. 2022).
-    The edge is that of full-batch descent. In minibatches momentum β gathers the noise of 1/(1 − β) steps, and a step
-    near the edge is far too large; so with momentum the ratio is held under (1 − β) · target, unless `noisy=False`.
+    The edge is that of full-batch descent. In minibatches momentum β, Adam's β₁ no less than heavy ball's, gathers the
+    noise of 1/(1 − β) steps, and a step near the edge is far too large; so with momentum the ratio is held under
+    (1 − β) · target, unless `noisy=False`.
 
     Cohen, Kaur, Li, Kolter & Talwalkar 2021; Gilmer et al. 2022 (instability at the start, and what warm-up does).
     """
@@ -84,13 +93,14 @@ class ControlStep(Action):
         self._last: float | None = None  # the ratio with factor 1
         self._interval = self._left = 1
         self._unrest = 1.0  # how fast the ratio has lately moved, per step
+        self._loudness = Loudness()
         self._scheduled: list[tuple[dict[str, Any], Any, Any]] = []
 
     @property
     def aim(self) -> float:
-        """What the ratio is held under: the target, and with momentum in minibatches (1 − β) of it."""
+        """What the ratio is held under: the target, and in minibatches with momentum, Adam's β₁ too, (1 − β) of it."""
         groups = self._now.optimizer.param_groups if self._now is not None and self._now.optimizer is not None else []
-        momentum = max((float(group.get("momentum", 0.0)) for group in groups), default=0.0) if self.noisy else 0.0
+        momentum = max((_momentum(group) for group in groups), default=0.0) if self.noisy else 0.0
         return self.target * (1 - momentum)
 
     @property
@@ -197,6 +207,7 @@ class ControlStep(Action):
         least = self.least if self.num_measurements > _FIRST else 1
         self._interval = max(least, min(int(_CALM / self._unrest), 2 * self._interval, self.every))
         self._left = self._interval
+        self._loudness.measured()
         return self.ratio
 
     def _measure(self) -> float:
@@ -232,10 +243,20 @@ class ControlStep(Action):
         if self._now is not None:
             self._now.optimizer = optimizer  # another may have taken over the hooks
         self._unscale()  # of a step that raised
+        self._listen(optimizer)
         for group in optimizer.param_groups:
             scaled = group["lr"] * self.factor
             self._scheduled.append((group, group["lr"], scaled))
             group["lr"] = scaled
+
+    def _listen(self, optimizer: torch.optim.Optimizer) -> None:
+        """Measure before this step where its gradient says that the curvature may have risen."""
+        if not self._loudness.hear(optimizer):
+            return
+        try:
+            self._control()
+        except Exception:  # not in the midst of a step: the measurement after it will tell
+            self._left = 1
 
     def _unscale(self, *_: Any) -> None:
         for group, rate, scaled in self._scheduled:

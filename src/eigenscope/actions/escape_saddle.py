@@ -13,20 +13,25 @@ from eigenscope.actions.evidence import Evidence
 from eigenscope.actions.situation import Situation
 from eigenscope.diagnostics.extremes import extremes
 from eigenscope.errors import InputError
-from eigenscope.escape import escape_along
-from eigenscope.estimators import lanczos
+from eigenscope.escape import escape_along, loss_at
+from eigenscope.estimators import RitzPairs, lanczos
 from eigenscope.operators import HessianOperator
+
+_FIRST_TEST = 12  # products before it may be content: fewer find too few directions
+_ROUGH = 0.1  # residual over |λ| at which the lowest eigenvector is known well enough to go along
+_FLAT = 1e-2  # of the loss: a random step that changes it by less is too short to leave a plateau
 
 
 class EscapeSaddle(Action):
     """Move the parameters along a direction in which the loss certainly curves down.
 
     Of the Hessian's Ritz vectors those count that are certified: Ritz value plus residual are negative by more than
-    the noise floor. The direction is all of them together, each weighted by its |λ|, its sign against the gradient
+    the noise floor. The direction is all of them together, each with the same weight, its sign against the gradient
     (`directions=1`: the lowest alone, after which a symmetric saddle often leads to the next one). The length is found
     by a line search on the measured loss, which doubles while the loss falls. Where no negative curvature can be
-    certified, or no step along it lowers the loss, a random step of length `radius` · (1 + ‖θ‖) is taken instead, if it
-    is allowed (`random=True`): a saddle is left by noise too, only slower.
+    certified, or no step along it lowers the loss, a random step is taken instead, if it is allowed (`random=True`): a
+    saddle is left by noise too, only slower. Its length is `radius` · (1 + ‖θ‖); without a gradient it is doubled while
+    the loss stays as it is, for on a plateau a short one would change nothing for long.
 
     Jin, Ge, Netrapalli, Kakade & Jordan 2017 (perturbation); Royer & Wright 2018 (steps along negative curvature with
     a line search).
@@ -101,6 +106,8 @@ class EscapeSaddle(Action):
             space.random(generator),
             steps=self.max_matvecs,
             generator=generator,
+            stop=self._settled,
+            first_test=_FIRST_TEST,
             max_basis=max(int(min(operator.memory_limit / (16 * space.size), self.max_matvecs)), 8),
         )
         pairs = krylov.ritz()
@@ -113,14 +120,28 @@ class EscapeSaddle(Action):
         values = torch.as_tensor(pairs.values[certain], dtype=space.dtype, device=space.device)
         slopes = vectors @ operator.gradient
         chance = torch.randn(len(certain), generator=generator, device=space.device).to(slopes)
-        weights = values * torch.where(slopes == 0.0, chance, slopes).sign()  # λ < 0: against the gradient
-        weights /= torch.linalg.vector_norm(weights)
+        # equal weights: weighted by |λ| the steepest would end the line search before the others have gone anywhere
+        weights = -torch.where(slopes == 0.0, chance, slopes).sign() / len(certain) ** 0.5
         return weights @ vectors, float(weights.square() @ values), len(certain)
+
+    def _settled(self, pairs: RitzPairs) -> bool:
+        """Whether the lowest pairs are known: more products would only find more of them."""
+        lowest = slice(self.directions or 1)
+        values, residuals = pairs.values[lowest], pairs.residuals[lowest]
+        within = 1e-3 if self.directions else _ROUGH
+        return bool((residuals <= within * np.abs(values)).all() and values[0] < -1e-3 * np.abs(pairs.values).max())
 
     def _random(self, operator: HessianOperator, generator: torch.Generator) -> Tensor:
         parameters, space = operator.probe.parameters, operator.space
         theta = parameters.join(parameters.tensors, space.dtype)
-        return self.radius * (1 + space.norm(theta)) * space.random(generator)
+        length = self.radius * (1 + space.norm(theta))
+        move = length * space.random(generator)
+        flat = length * space.norm(operator.gradient) < _FLAT * abs(operator.loss)
+        for _ in range(self.trials if flat else 0):
+            if abs(loss_at(operator, theta + 2 * move) - operator.loss) > _FLAT * abs(operator.loss):
+                break
+            move = 2 * move
+        return move
 
 
 @torch.no_grad()

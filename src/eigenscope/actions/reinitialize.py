@@ -12,7 +12,7 @@ from eigenscope.actions.base import Action
 from eigenscope.actions.evidence import Evidence
 from eigenscope.actions.layers import QUICK, first_batch, flow_helped
 from eigenscope.actions.situation import Situation
-from eigenscope.flow.layers import keep_signal, single_layers
+from eigenscope.flow.layers import keep_fresh_signal, single_layers
 from eigenscope.flow.measure import measure
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -23,10 +23,12 @@ class Reinitialize(Action):
 
     A convolution gets an orthogonal matrix at its middle tap and zeros elsewhere, with which it keeps norms as a map
     of images, too. Then, with `keep_signal`, each layer is multiplied by one number so that ‖J‖_F/√n of its block is 1
-    on the probe: an activation takes part of what passes (half of it, in ReLU). Before the first step only: after it,
-    this would throw away what was learnt.
+    on the probe: an activation takes part of what passes (half of it, in ReLU). Where the gradient would vanish even
+    so, as in sigmoids, the biases take the mean out of each layer's output over the probe. Before the first step only:
+    after it, this would throw away what was learnt.
 
-    Saxe, McClelland & Ganguli 2014; Xiao et al. 2018 (convolutions); Mishkin & Matas 2016 (the scale).
+    Saxe, McClelland & Ganguli 2014; Xiao et al. 2018 (convolutions); Mishkin & Matas 2016 (the scale); Krähenbühl,
+    Doersch, Donahue & Darrell 2016 (the biases).
     """
 
     name = "reinitialize"
@@ -45,7 +47,7 @@ class Reinitialize(Action):
         return None if _layers(now.model) else "the model has no dense or convolution layer of its own"
 
     def apply(self, now: Situation) -> dict[str, object]:
-        layers = _layers(now.model)
+        layers, centred = _layers(now.model), False
         generators: dict[torch.device, torch.Generator] = {}
         for layer in layers.values():
             device = layer.weight.device
@@ -55,8 +57,8 @@ class Reinitialize(Action):
             probe = first_batch(now)
             own = set(layers.values())
             single = {name: layer for name, layer in single_layers(now.model, measure(probe, QUICK)) if layer in own}
-            keep_signal(probe, single, QUICK)
-        return {"layers": list(layers), "singular_value": {name: _first(layer) for name, layer in layers.items()}}
+            centred = keep_fresh_signal(probe, single, QUICK)
+        return {"layers": list(layers), "centred": centred, "singular_value": {n: _first(m) for n, m in layers.items()}}
 
     def helped(self, before: Evidence, after: Evidence) -> bool | None:
         return flow_helped(before, after)

@@ -11,13 +11,14 @@ from torch import nn
 
 from eigenscope.actions.base import Action
 from eigenscope.actions.evidence import Evidence, change_of_loss
+from eigenscope.actions.grafting import grafted_rate
 from eigenscope.actions.muon import MuonWithAdamW, muon_groups
 from eigenscope.actions.situation import Situation
 from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
 
 Factory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
-_RATE = 1e-3  # AdamW's own default; Muon's step is scaled to AdamW's
+_RATE = 1e-3  # AdamW's own default, where the old step is not known; Muon's step is scaled to AdamW's
 _NAMES = ("adamw", "muon", "shampoo", "soap")
 _RATES = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")  # of a group, those of schedulers included
 _SCHEDULED = ("optimizer", "base_lrs", "min_lrs", "max_lrs", "_last_lr", "lr_lambdas", "eta_min", "use_beta1")
@@ -32,14 +33,16 @@ class SwitchOptimizer(Action):
 
         optimizer = es.actions.SwitchOptimizer("adamw").switch(optimizer)
 
-    Parameter groups stay apart, each with its learning rate relative to the first (whose base becomes `lr`) and with
-    its weight decay, so that a step shrinks the weights as before: lr · weight_decay is carried over. A scheduler that
-    is given, too, goes on where it is, its base rates scaled alike. The old object hands its calls over to the new one,
-    so that a loop that holds it needs no change. `to` may also be ``"soap"`` or ``"shampoo"`` of pytorch-optimizer, or
-    a function that makes an optimizer from groups.
+    Without `lr` the new steps are as long as the last one of SGD was: the learning rate is the root mean square of that
+    step, for a step of AdamW or Muon is about 1 in units of theirs (1e-3 after any other optimizer). Parameter groups
+    stay apart, each with its learning rate relative to the first (whose base becomes `lr`) and with its weight decay,
+    so that a step shrinks the weights as before: lr · weight_decay is carried over. A scheduler that is given, too,
+    goes on where it is, its base rates scaled alike. The old object hands its calls over to the new one, so that a loop
+    that holds it needs no change. `to` may also be ``"soap"`` or ``"shampoo"`` of pytorch-optimizer, or a function that
+    makes an optimizer from groups.
 
-    Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024, Liu et al. 2025 (Muon); Vyas et al. 2025 (SOAP); Gupta, Koren
-    & Singer 2018 (Shampoo).
+    Agarwal et al. 2020 (the length of the steps); Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024, Liu et al. 2025
+    (Muon); Vyas et al. 2025 (SOAP); Gupta, Koren & Singer 2018 (Shampoo).
     """
 
     name = "switch_optimizer"
@@ -48,10 +51,10 @@ class SwitchOptimizer(Action):
     criterion = "the loss is lower than before, by more than its noise"
     checks = 2
 
-    def __init__(self, to: str | Factory = "adamw", *, lr: float = _RATE) -> None:
+    def __init__(self, to: str | Factory = "adamw", *, lr: float | None = None) -> None:
         if isinstance(to, str) and to not in _NAMES:
             raise InputError(f"there is no optimizer {to!r} to switch to{did_you_mean(to, _NAMES)}")
-        if not lr > 0:
+        if lr is not None and not lr > 0:
             raise InputError(f"lr={lr:g}: a learning rate over 0 is needed")
         self.to, self.lr = to, lr
         self._old: torch.optim.Optimizer | None = None
@@ -67,7 +70,8 @@ class SwitchOptimizer(Action):
         """Make the new optimizer and let it take over; `model` tells Muon which layer is the last."""
         base = optimizer.param_groups[0]
         first = float(base.get("initial_lr", base["lr"]))
-        self._ratio = self.lr / first if first else 1.0
+        lr = grafted_rate(optimizer, _RATE) if self.lr is None else self.lr
+        self._ratio = lr / first if first else 1.0
         groups = [_carried(group, self._ratio, optimizer) for group in optimizer.param_groups]
         new = self._made(groups, model)
         for group in new.param_groups:  # what a factory left to its own default

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from eigenscope.adapters.configuration import CONFIG, WEIGHTS
 from eigenscope.adapters.report import Extraction, Resize
-from eigenscope.adapters.storing import Slot, new_folder, write_json_file, write_safetensors
+from eigenscope.adapters.storing import Slot, write_safetensors
+from eigenscope.checkpoints.formats.peft import CONFIG, WEIGHTS
+from eigenscope.folders import Contents, new_folder, write_json_file
 
+ADAPTER = Contents("an adapter", CONFIG, (CONFIG, WEIGHTS, "README.md"))
 _README = """# A LoRA adapter in PEFT's format
 
 {about}
@@ -36,14 +38,17 @@ class Adapter:
     tensors: Mapping[str, Tensor]
     report: Extraction | Resize
     about: str
+    sources: tuple[str | os.PathLike[str], ...] = ()  # what it was made of, and is not written over
 
     def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write a folder that PEFT loads; it appears as a whole or not at all.
 
-        Raises `InputError` where it is there already and `force` is not set, and where it can't be written.
+        With `force` an adapter that is there is replaced; other files in the folder stay. Raises `InputError` where the
+        folder is there already and `force` is not set, holds something else, is what the adapter was made of (or lies
+        in it), or can't be written.
         """
         slots = [Slot(name, tuple(tensor.shape), tensor.dtype) for name, tensor in self.tensors.items()]
-        with new_folder(folder, force) as partial:
+        with new_folder(folder, ADAPTER, force=force, sources=self.sources) as partial:
             write_safetensors(partial / WEIGHTS, slots, iter(self.tensors.values()))
             write_json_file(partial / CONFIG, self.config)
             notes = "".join(f"\n- {note}" for note in self.report.notes)

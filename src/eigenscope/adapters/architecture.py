@@ -17,17 +17,18 @@ import torch
 from torch import nn
 
 from eigenscope.checkpoints import Checkpoint
+from eigenscope.checkpoints.formats.peft import PREFIX
+from eigenscope.scanning.fused import FUSED
 from eigenscope.scanning.layouts import Layout, views
 
 ADAPTABLE = ("linear", "conv1d", "conv")  # what LoRA's two factors can stand beside
-_WRAPPERS = ("module.", "_orig_mod.", "base_model.model.")
-_EMBEDDING = re.compile(
-    r"(^|\.)(wte|wpe|shared|relative_attention_bias|embed_(tokens|positions|in)|tok(en)?_emb(eddings)?|pos_emb"
-    r"|(word|token|tok|position|token_type)_embeddings?|embeddings?)\.weight$"
-)
+_WRAPPERS = ("module.", "_orig_mod.", PREFIX)
+_EMBEDDING = re.compile(r"(^|\.)(?!embed_out)(wte|wpe|shared|relative_attention_bias|lut|codebook|\w*emb\w*)\.weight$")
 _HEAD = re.compile(
     r"(^|\.)(lm_head|embed_out|score|classifier|qa_outputs|head|output_projection|predictions\.decoder)\."
 )
+_LAYER = re.compile(r"(^|\.)\d+\.|(fc|proj|lin|linear|dense|mlp)\d*\.weight$")  # one of a stack, or named as one
+_MULTIPLE = 8  # a layer's outputs are what another takes in, or up to so many times that: q, k and v, a gate
 _TASKS = {"ForCausalLM": "CAUSAL_LM", "LMHeadModel": "CAUSAL_LM", "ForConditionalGeneration": "SEQ_2_SEQ_LM"}
 
 
@@ -43,6 +44,8 @@ class Architecture:
     prefix: str = ""  # of the body within the model: "transformer" of GPT2LMHeadModel
     heads: frozenset[str] = frozenset()
     task: str | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of all tensors, where kinds are guessed
+    inputs: str | None = None  # the module that embeds tokens, where the model says so
 
     @classmethod
     def of(cls, sources: Sequence[Any], checkpoints: Sequence[Checkpoint]) -> Architecture:
@@ -56,7 +59,7 @@ class Architecture:
             built = _built(checkpoint.config)
             if built is not None:
                 return cls._from_module(built, f"transformers' {type(built).__name__}", layout, checkpoint.config)
-        return cls("names and shapes", layout, task=_task(config))
+        return cls("names and shapes", layout, task=_task(config), shapes=shapes)
 
     @classmethod
     def _from_module(cls, model: nn.Module, source: str, layout: Layout, config: Mapping[str, Any]) -> Architecture:
@@ -64,7 +67,8 @@ class Architecture:
         sharing: dict[int, list[str]] = defaultdict(list)
         for name, parameter in model.named_parameters(remove_duplicate=False):
             sharing[id(parameter)].append(name)
-        output = getattr(model, "get_output_embeddings", lambda: None)()
+        output, inputs = (_asked(model, f"get_{side}_embeddings") for side in ("output", "input"))
+        places = {id(module): name for name, module in model.named_modules()}
         return cls(
             source,
             layout,
@@ -72,8 +76,9 @@ class Architecture:
             frozenset(model.state_dict(keep_vars=True)),
             {name: tuple(group) for group in sharing.values() if len(group) > 1 for name in group},
             str(getattr(model, "base_model_prefix", "") or ""),
-            frozenset(name for name, module in model.named_modules() if output is not None and module is output),
+            frozenset(places[id(module)] for module in (output,) if id(module) in places),
             _task(config),
+            inputs=places.get(id(inputs)),
         )
 
     def name_of(self, stored: str) -> str:
@@ -90,6 +95,8 @@ class Architecture:
         if name in self.names:
             kind = self.kinds.get(module, "other")
             return "parameter" if kind == "container" else kind
+        if leaf == "bias" and len(self.shapes.get(f"{module}.weight", ())) > 1:
+            return self.kind(f"{module}.weight", self.shapes[f"{module}.weight"])
         if leaf == "bias" or (leaf == "weight" and len(shape) < 2):
             return "other"
         if leaf != "weight" or not module:
@@ -100,9 +107,26 @@ class Architecture:
         if len(shape) == 2:
             if _EMBEDDING.search(name):
                 return "embedding"
-            return "conv1d" if self.layout.turned(name) else "linear"
+            if self.layout.turned(name):
+                return "conv1d"
+            return "doubtful" if self._long(name, shape) else "linear"
         whole = next(views(name, shape, self.layout))
         return "parameter" if whole.part else "other" if shape[1] == 1 else "conv"
+
+    def _long(self, name: str, shape: Sequence[int]) -> bool:
+        """Whether its rows may be a vocabulary: more than columns, and no number that the other layers take in."""
+        if _LAYER.search(name) or FUSED.search(name):
+            return False
+        taken = {other[1] for other in self.shapes.values() if len(other) == 2}
+        counts = {count * size for size in taken for count in range(1, _MULTIPLE + 1)}
+        return shape[0] > shape[1] and shape[0] not in counts
+
+    def embeds_tokens(self, name: str) -> bool:
+        """Whether the tensor is the vocabulary's embedding."""
+        module = name.rpartition(".")[0]
+        if self.inputs is not None:
+            return any(other.rpartition(".")[0] == self.inputs for other in self.sharing(name))
+        return bool(_EMBEDDING.search(name)) and not re.search(r"pos|wpe|type|relative", module.rpartition(".")[2])
 
     def is_head(self, name: str) -> bool:
         """Whether the tensor belongs to what a task puts on top of the body."""
@@ -146,6 +170,14 @@ def _kind(model: nn.Module, name: str, module: nn.Module) -> str:
     if isinstance(module, nn.Embedding):
         return "embedding"
     return "container" if next(module.children(), None) is not None or not name else "other"
+
+
+def _asked(model: nn.Module, method: str) -> Any:
+    """What a model of transformers says; None where it has no such method, or nothing to say."""
+    try:
+        return getattr(model, method, lambda: None)()
+    except NotImplementedError:
+        return None
 
 
 def _task(config: Mapping[str, Any]) -> str | None:

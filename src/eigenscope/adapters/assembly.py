@@ -17,10 +17,11 @@ from torch import Tensor
 
 from eigenscope.adapters.adapter import Adapter
 from eigenscope.adapters.architecture import Architecture, modules_of
-from eigenscope.adapters.configuration import PREFIX, configuration, saved_too
+from eigenscope.adapters.configuration import can_be_saved, configuration, saved_too
 from eigenscope.adapters.pairing import Pair
 from eigenscope.adapters.report import ExtractedLayer, Extraction, WholeTensor
 from eigenscope.checkpoints import Checkpoint
+from eigenscope.checkpoints.formats.peft import PREFIX
 from eigenscope.diagnostics.words import counted, few
 from eigenscope.errors import InputError
 
@@ -49,7 +50,10 @@ def assembled(
     """The adapter of these parts of (BASE, TUNED); raises `InputError` where nothing changed."""
     base, tuned = checkpoints
     if not (parts.factors or parts.biases or parts.whole):
-        raise InputError(f"{base.name} and {tuned.name} hold the same values: there is nothing to extract")
+        same = f"differ in {few(parts.rounded)} alone, by no more than the rounding of their storage"
+        found = same if parts.rounded else "hold the same values"
+        end = "no change can be told from it" if parts.rounded else "there is nothing to extract"
+        raise InputError(f"{base.name} and {tuned.name} {found}: {end}")
     builder = _Builder(parts, {pair.name: pair for pair in pairs}, tuned, architecture)
     builder.bring_whole()
     builder.stand_in()
@@ -104,9 +108,9 @@ class _Builder:
         self._tell(loose)
 
     def _in_a_layer(self, name: str) -> bool:
-        pair = self.pairs.get(name)
+        pair, module = self.pairs.get(name), name.rpartition(".")[0]
         shape = pair.tuned.shape if pair else (1, 1)
-        return self.architecture.kind(name, shape) != "parameter" and "." in name
+        return bool(module) and self.architecture.kind(name, shape) != "parameter" and can_be_saved(module)
 
     def _of(self, module: str) -> list[str]:
         """All tensors of a module, in the model or else in the checkpoint."""
@@ -129,18 +133,25 @@ class _Builder:
             self.rows.append(WholeTensor(name, tuple(value.shape), how, why))
 
     def _tell(self, loose: set[str]) -> None:
-        grown = [
-            (name, pair.base.shape[0], pair.tuned.shape[0])
-            for name, pair in self.pairs.items()
-            if pair.base is not None
-            and pair.base.shape != pair.tuned.shape
-            and self.architecture.kind(name, pair.tuned.shape) == "embedding"
-        ]
-        for name, before, after in grown:
+        grown = {
+            pair.name: (pair.base.shape[0], pair.tuned.shape[0])
+            for pair in self.pairs.values()
+            if pair.base is not None and pair.base.shape != pair.tuned.shape
+        }
+        vocabulary = {name: sizes for name, sizes in grown.items() if self.architecture.embeds_tokens(name)}
+        for (before, after), name in {sizes: name for name, sizes in reversed(vocabulary.items())}.items():
             how = f"call base_model.resize_token_embeddings({after}) before PEFT loads the adapter"
-            self.notes.append(f"the vocabulary grew from {before:,} to {after:,} ({name}): {how}")
+            self.notes.append(f"the vocabulary went from {before:,} to {after:,} ({name}): {how}")
+        for name, (before, after) in grown.items():
+            if name.endswith(".weight") and (before, after) not in vocabulary.values():
+                many = f"num_labels={after}" if self.architecture.is_head(name) else "as many"
+                how = f"build the base with {many} before PEFT loads the adapter"
+                self.notes.append(f"{name} went from {before:,} rows to {after:,}: {how}")
+        if self.parts.rounded:
+            found = f"{few(self.parts.rounded)}: the difference is no more than the rounding of the storage"
+            self.notes.append(f"{found}, and is left out")
         if loose:
-            found = f"{few(sorted(loose))}: no layer's weight, so PEFT loads it into the base itself"
+            found = f"{few(sorted(loose))}: not of a module that PEFT could save, so PEFT loads it into the base itself"
             self.notes.append(f"{found}, and switching the adapter off does not undo that")
 
     def stand_in(self) -> None:

@@ -10,9 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
-PREFIX = "base_model.model."
+from eigenscope.diagnostics.words import few
+from eigenscope.errors import InputError
+
+_PEFT_S_OWN = (
+    *("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_dropout", "lora_magnitude_vector"),
+    *("base_layer", "default"),
+)
 
 
 def configuration(
@@ -64,15 +68,36 @@ def targets(chosen: Collection[str], modules: Collection[str]) -> list[str] | st
 def patterns(ranks: Mapping[str, int], common: int) -> dict[str, int]:
     """What differs from the common rank, the longest names first: PEFT takes the first that is the end of a name.
 
-    Where a name is the end of another one with the common rank, that one is listed too.
+    It takes them for regular expressions: what one would read as such is escaped. Where a name is the end of another
+    one with the common rank, that one is listed too.
     """
     differ = {name for name, rank in ranks.items() if rank != common}
     ends = tuple(f".{name}" for name in differ)
     listed = differ | {name for name in ranks if name.endswith(ends)}
-    return {name: ranks[name] for name in sorted(listed, key=lambda name: (-len(name), name))}
+    return {re.escape(name): ranks[name] for name in sorted(listed, key=lambda name: (-len(name), name))}
 
 
-def saved_too(wanted: Collection[str], modules: Iterable[str]) -> set[str]:
-    """All modules that PEFT will take for these: it compares the ends of names, letter by letter."""
-    ends = tuple(wanted)
-    return {name for name in modules if name.endswith(ends)} if ends else set()
+def saved_too(wanted: Collection[str], modules: Collection[str]) -> set[str]:
+    """All modules that PEFT will take for these, or keep without factors because of them.
+
+    It compares the ends of names letter by letter; where factors could stand, it takes these as regular expressions.
+    """
+    found: set[str] = set()
+    more = set(wanted)
+    while not more <= found:
+        found |= more
+        ends, shut_out = tuple(found), _expression(found)
+        more = {name for name in modules if name.endswith(ends) or shut_out.match(name)}
+    return found
+
+
+def can_be_saved(module: str) -> bool:
+    """Whether PEFT can save it as a whole: not where a name of its own modules ends so ("lora_dropout")."""
+    return not any(own.endswith(module) for own in _PEFT_S_OWN)
+
+
+def _expression(names: Collection[str]) -> re.Pattern[str]:
+    try:
+        return re.compile("|".join(rf"(?:^|.*\.)(?:{name})(?:$|\..*)" for name in sorted(names)))
+    except re.error:
+        raise InputError(f"PEFT can't save {few(sorted(names))} as a whole: a name is no regular expression") from None

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -84,7 +84,8 @@ def extract_lora(
             done += math.prod(pair.tuned.shape)
             if progress:
                 progress(done, total)
-        return assembled(work.parts, pairs, (first, second), _known_as(base, first), architecture, notes, start)
+        made = assembled(work.parts, pairs, (first, second), _known_as(base, first), architecture, notes, start)
+        return replace(made, sources=tuple(s for s in (base, tuned) if isinstance(s, str | os.PathLike)))
 
 
 def _known_as(base: Any, checkpoint: Checkpoint) -> str | None:
@@ -188,7 +189,9 @@ def _why(name: str, kind: str, architecture: Architecture) -> str:
         return "a head"
     if len(architecture.sharing(name)) > 1:
         return f"tied to {architecture.sharing(name)[1]}"
-    return {"parameter": "a parameter that is no layer's weight", "buffer": "a buffer"}.get(kind, "a norm or alike")
+    doubtful = "an embedding, perhaps: its rows are more than its columns, and no other layer takes so many in"
+    known = {"parameter": "a parameter that is no layer's weight", "buffer": "a buffer", "doubtful": doubtful}
+    return known.get(kind, "a norm or alike")
 
 
 def _matrix(weight: Tensor, kind: str) -> Tensor:

@@ -49,7 +49,9 @@ def inspect_lora(
             layers.append(_inspected(opened, module, energy, changes.get(module)))
             if progress:
                 progress(done + 1, len(opened.updates))
-        whole = [WholeTensor(name, entry.shape, "modules_to_save", "whole") for name, entry in opened.whole()]
+        bases = {f"{module}.weight" for module in opened.updates}  # PEFT adds the weight itself below factors of a head
+        brought = [(name, entry.shape) for name, entry in opened.whole() if name not in bases]
+        whole = [WholeTensor(name, shape, "modules_to_save", "whole") for name, shape in brought]
         return Inspection(
             adapter=opened.peft.name,
             base=None if base is None else str(getattr(base, "name_or_path", None) or base)[:80],

@@ -8,10 +8,11 @@ each row of a dense layer to its magnitude.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eigenscope.adapters.architecture import plain
-from eigenscope.adapters.opened import Opened, check_plain, open_adapter
+from eigenscope.adapters.architecture import Architecture
+from eigenscope.adapters.opened import check_plain, open_adapter
+from eigenscope.adapters.plan import Plan, Row
 from eigenscope.adapters.report import Merge
-from eigenscope.adapters.storing import Slot, check_output, new_folder, write_json_file, write_safetensors
-from eigenscope.checkpoints import Checkpoint, Entry, open_checkpoint
-from eigenscope.checkpoints.formats.peft import Update
-from eigenscope.diagnostics.words import few
-from eigenscope.errors import CheckpointError, InputError
+from eigenscope.adapters.storing import Slot, write_safetensors
+from eigenscope.checkpoints import Entry, open_checkpoint
+from eigenscope.errors import CheckpointError
+from eigenscope.folders import Contents, check_folder, new_folder, write_json_file
 from eigenscope.scanning.layouts import Layout
+from eigenscope.scanning.updates import is_turned
 
 Progress = Callable[[int, int], None]
 _HALF = (torch.float16, torch.bfloat16)
-_ALONG = (".json", ".txt", ".model", ".jinja")  # of a model's folder: configuration and tokens
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+MERGED = Contents("a model", WEIGHTS, (WEIGHTS, CONFIG, "generation_config.json"))
+_ALONG = re.compile(  # of a model's folder: configuration and tokens
+    r"((?!adapter_)\w*config\w*|tokenizer|special_tokens_map|added_tokens|vocab|merges|chat_template|modules)"
+    r"\.(json|txt|jinja)|.*\.(model|spm|bpe)"
+)
 _LARGEST = 64 * 2**20  # bytes of such a file
 
 
@@ -54,34 +61,37 @@ def merge_lora(
     out
         The folder to make; it appears as a whole or not at all.
     force
-        Replace a folder with weights that is there.
+        Replace a merged model that is there; other files in the folder stay. `base` and `adapter` are never written to.
     progress
         Called with (tensors done, in all).
 
+    An embedding and its head that were tied are both written where the adapter treats them apart: the merged model then
+    computes what the adapted one did, which PEFT's merge does not.
+
     Raises one line for an adapter that does not fit the base, and for what can't be merged: embeddings and convolutions
-    under DoRA, several adapters in one file, variants whose ΔW is not scaling · B·A.
+    under DoRA, several adapters in one file, variants whose ΔW is not scaling · B·A, some of several tied tensors.
     """
     start = time.perf_counter()
-    check_output(out, force)
+    check_folder(out, MERGED, force=force, sources=(base, adapter))
     opened = open_adapter(adapter)
     try:
         check_plain(opened)
         with open_checkpoint(base) as checkpoint:
             buffers = frozenset(base.state_dict(keep_vars=True)) if isinstance(base, nn.Module) else frozenset()
-            plan = _planned(checkpoint, opened, buffers)
-            slots = plan.slots()
-            with new_folder(out, force) as partial:
-                aliases = {name: kept for name, kept in checkpoint.tied.items() if isinstance(kept, str)}
-                tensors = _told(plan.tensors(), len(slots), progress)
-                write_safetensors(partial / "model.safetensors", slots, tensors, aliases)
+            architecture = Architecture.of((base,), (checkpoint,))
+            merging = _Merging(Plan.of(checkpoint, opened, architecture, buffers), Layout.of_checkpoint(checkpoint))
+            plan, slots = merging.plan, merging.slots()
+            with new_folder(out, MERGED, force=force, sources=(base, adapter)) as partial:
+                aliases = {name: kept for name, kept in checkpoint.tied.items() if name not in plan.rows}
+                write_safetensors(partial / WEIGHTS, slots, _told(merging.tensors(), len(slots), progress), aliases)
                 _go_along(base, partial, plan)
             return Merge(
                 base=checkpoint.name,
                 adapter=opened.peft.name,
                 out=os.fspath(out),
-                merged=tuple(plan.updates),
-                replaced=tuple(plan.whole),
-                added=tuple(plan.added),
+                merged=tuple(row.name for row in plan.rows.values() if row.module and not row.is_bias),
+                replaced=tuple(row.name for row in plan.rows.values() if row.base and row.brought and not row.module),
+                added=tuple(row.name for row in plan.rows.values() if row.base is None),
                 bytes=sum(slot.bytes for slot in slots),
                 notes=tuple(plan.notes),
                 seconds=time.perf_counter() - start,
@@ -90,68 +100,48 @@ def merge_lora(
         opened.close()
 
 
-@dataclass
-class _Plan:
-    """What becomes of each tensor of the base."""
+@dataclass(frozen=True)
+class _Merging:
+    """The values of the rows of a plan."""
 
-    base: Checkpoint
-    opened: Opened
+    plan: Plan
     layout: Layout
-    buffers: frozenset[str] = frozenset()  # of a model in memory, those that its state dict holds
-    updates: dict[str, str] = field(default_factory=dict)  # weight of the base → module of the adapter
-    biases: dict[str, str] = field(default_factory=dict)  # bias of the base → module of the adapter
-    whole: dict[str, Entry] = field(default_factory=dict)  # tensor of the base → what takes its place
-    added: dict[str, Entry] = field(default_factory=dict)  # tensors that the base lacks
-    notes: list[str] = field(default_factory=list)
-
-    def entries(self) -> Iterator[Entry]:
-        """Those of the base that are written: tied ones once."""
-        for entry in self.base.entries:
-            if entry.name not in self.base.tied and (entry.aside is None or entry.name in self.buffers):
-                yield entry
 
     def slots(self) -> list[Slot]:
-        """Names, shapes and types of the file."""
-        found = []
-        for entry in self.entries():
-            brought = self.whole.get(entry.name)
-            shape = (brought or entry).shape
-            found.append(Slot(entry.name, shape, _dtype(entry)))
-        return found + [Slot(name, entry.shape, _dtype(entry)) for name, entry in self.added.items()]
+        """Names, shapes and types of the file: the base's types."""
+        return [Slot(row.name, row.entry.shape, _dtype(row.base or row.entry)) for row in self.plan.rows.values()]
 
     def tensors(self) -> Iterator[Tensor]:
         """The values, one at a time, in the order of the slots."""
-        for entry in self.entries():
-            yield self._merged(entry)
-        for entry in self.added.values():
-            yield self.opened.peft.load(entry.name)
+        for row in self.plan.rows.values():
+            yield self._merged(row)
 
-    def _merged(self, entry: Entry) -> Tensor:
-        brought = self.whole.get(entry.name)
-        if brought is not None:
-            return self.opened.peft.load(brought.name).to(_dtype(entry))
-        value = self.base.load(entry.name)
-        if entry.name in self.updates:
-            return self._weight(entry, value)
-        if entry.name in self.biases:
-            module = self.biases[entry.name]
-            bias = self.opened.lora_bias(module)
+    def _merged(self, row: Row) -> Tensor:
+        opened = self.plan.opened
+        if row.brought is not None:
+            value = opened.peft.load(row.brought.name).to(_dtype(row.base or row.brought))
+        else:
+            value = self.plan.base.load(row.entry.name)
+        if row.module is None:
+            return value
+        if row.is_bias:
+            bias = opened.lora_bias(row.module)
             assert bias is not None
-            return (value + _wide(bias) * self.opened.updates[module].scaling).to(value.dtype)
-        return value
+            return (value + _wide(bias) * opened.updates[row.module].scaling).to(value.dtype)
+        return self._weight(row, row.module, value)
 
-    def _weight(self, entry: Entry, weight: Tensor) -> Tensor:
-        module = self.updates[entry.name]
-        update = self.opened.updates[module]
-        a, b = (_wide(factor) for factor in self.opened.factors(module))
-        turned = _turned(entry, update, self.layout)
+    def _weight(self, row: Row, module: str, weight: Tensor) -> Tensor:
+        plan = self.plan
+        update = plan.opened.updates[module]
+        a, b = (_wide(factor) for factor in plan.opened.factors(module))
+        turned = is_turned(update, row.entry, self.layout, plan.kind(row))
         change = delta(a, b, update.scaling, embedding=update.embedding, turned=turned)
         merged = weight + change
-        magnitude = self.opened.magnitude(module) if self.opened.dora else None
+        magnitude = plan.opened.magnitude(module) if plan.opened.dora else None
         if magnitude is not None:
             merged = _dora(weight, change, _wide(magnitude), turned)
         if not bool(torch.isfinite(merged).all()):
-            raise CheckpointError(f"{self.base.name}: {entry.name} with the adapter holds NaN or infinity: not written")
+            raise CheckpointError(f"{plan.base.name}: {row.name} with the adapter holds NaN or infinity: not written")
         return merged.to(weight.dtype)
 
 
@@ -187,80 +177,6 @@ def _dtype(entry: Entry) -> torch.dtype:
     return torch.float32 if found.is_floating_point and found.itemsize == 1 else found  # as it is read
 
 
-def _turned(entry: Entry, update: Update, layout: Layout) -> bool:
-    """Whether the weight is stored in × out: as its shape says, and its name where it is square."""
-    if update.embedding or len(update.a.shape) != 2:
-        return False
-    straight, turned = (update.b.shape[0], update.a.shape[1]), (update.a.shape[1], update.b.shape[0])
-    if straight != turned:
-        return entry.shape == turned
-    return update.transposed and (layout.turned(entry.name) or not layout.conv1d)
-
-
-def _planned(base: Checkpoint, opened: Opened, buffers: frozenset[str]) -> _Plan:
-    """Match what the adapter has with the tensors of the base; raises `InputError` where something fits nowhere."""
-    if base.format == "peft":
-        raise InputError(f"BASE, {base.name}, is an adapter itself: give the model that the adapter is for")
-    shapes = {plain(entry.name): entry.shape for entry in base.entries}
-    plan = _Plan(base, opened, Layout.of(base.config, shapes, base.format), buffers)
-    entries = {entry.name: entry for entry in base.entries}
-    match = _Matching(entries, base)
-    for module, update in opened.updates.items():
-        name = match.found(f"{module}.weight")
-        if name is None:
-            raise InputError(f"{base.name} has no {module}.weight, which {opened.peft.name} changes: is it its base?")
-        _check_shape(entries[name], update, opened)
-        plan.updates[name] = module
-        if opened.lora_bias(module) is not None:
-            bias = match.found(f"{module}.bias")
-            if bias is None:
-                raise InputError(f"{opened.peft.name} changes the bias of {module}, which has none in {base.name}")
-            plan.biases[bias] = module
-    _plan_whole(plan, match)
-    return plan
-
-
-def _plan_whole(plan: _Plan, match: _Matching) -> None:
-    left: dict[str, Entry] = {}
-    for name, entry in plan.opened.whole():
-        found = match.found(name)
-        (left if found is None else plan.whole)[found or name] = entry
-    plan.added = {name: entry for name, entry in left.items() if not _told_twice(plan, entry)}
-    if plan.added:
-        plan.notes.append(f"{plan.base.name} has no {few(list(plan.added))}: added as the adapter has them")
-
-
-def _told_twice(plan: _Plan, entry: Entry) -> bool:
-    """Whether it is the copy of a tied weight: an adapter brings an embedding and its head, a model stores one."""
-    alike = [other for other in plan.whole.values() if other.shape == entry.shape]
-    return any(torch.equal(plan.opened.peft.load(other.name), plan.opened.peft.load(entry.name)) for other in alike)
-
-
-def _check_shape(entry: Entry, update: Update, opened: Opened) -> None:
-    if opened.dora and (update.embedding or len(update.a.shape) != 2):
-        raise InputError(f"{opened.peft.name} uses DoRA beside {entry.name}, no dense layer: merge it with PEFT")
-    out, inn = update.b.shape[0], update.a.shape[1:]
-    if sorted(entry.shape) != sorted((out, *inn)):
-        has = f"{(out, *inn)} in {opened.peft.name}"
-        raise InputError(f"{entry.name} is {entry.shape} in the base, and its update is {has}: is it its base?")
-
-
-class _Matching:
-    """Names of the adapter among those of the base, with or without the body's prefix."""
-
-    def __init__(self, entries: Mapping[str, Entry], base: Checkpoint) -> None:
-        self._plain = {plain(name): name for name in entries}
-        self._tied = base.tied
-
-    def found(self, name: str) -> str | None:
-        """The base's own name; of a tied tensor the one that it is stored as."""
-        hit = self._plain.get(name)
-        if hit is None:
-            near = [key for key in self._plain if name.endswith(f".{key}") or key.endswith(f".{name}")]
-            hit = self._plain[near[0]] if len(near) == 1 else None
-        return self._tied.get(hit, hit) if hit is not None else None
-
-
 def _told(tensors: Iterator[Tensor], total: int, progress: Progress | None) -> Iterator[Tensor]:
     for done, tensor in enumerate(tensors):
         yield tensor
@@ -268,20 +184,22 @@ def _told(tensors: Iterator[Tensor], total: int, progress: Progress | None) -> I
             progress(done + 1, total)
 
 
-def _go_along(base: Any, folder: Path, plan: _Plan) -> None:
+def _go_along(base: Any, folder: Path, plan: Plan) -> None:
     """Configuration and tokens of a model's folder; the vocabulary's size as the merged embedding has it."""
     source = Path(base).expanduser() if isinstance(base, str | os.PathLike) else None
     if source is not None and source.is_dir():
         for path in sorted(source.iterdir()):
             small = path.is_file() and path.stat().st_size <= _LARGEST
-            if small and path.suffix in _ALONG and not path.name.endswith(".index.json"):
+            if small and _ALONG.fullmatch(path.name):
                 shutil.copyfile(path, folder / path.name)
-    config = dict(plan.base.config)
-    brought = [plan.whole[e.name].shape[0] for e in plan.entries() if e.name in plan.whole and len(e.shape) == 2]
-    size = config.get("vocab_size")
-    grown = isinstance(size, int) and max(brought, default=0) > size
-    if grown:
-        config["vocab_size"] = max(brought)
-        plan.notes.append(f"the vocabulary grew to {max(brought):,}, and so did vocab_size in config.json")
-    if config and plan.base.format in ("huggingface", "module") and (grown or not (folder / "config.json").exists()):
-        write_json_file(folder / "config.json", config)
+    config, changed = dict(plan.base.config), plan.untied
+    if plan.untied:
+        config["tie_word_embeddings"] = False
+    for row in plan.rows.values():
+        before, after = (entry.shape[:1] if entry else () for entry in (row.base, row.brought))
+        if before != after and before == (config.get("vocab_size"),) and after:
+            config["vocab_size"], changed = after[0], True
+            plan.notes.append(f"the vocabulary is now of {after[0]:,}, and so is vocab_size in config.json")
+    known = plan.base.format in ("huggingface", "module")
+    if config and known and (changed or not (folder / CONFIG).exists()):
+        write_json_file(folder / CONFIG, config)

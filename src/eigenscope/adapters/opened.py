@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from eigenscope.checkpoints import Entry, open_checkpoint
-from eigenscope.checkpoints.formats.peft import Peft, Update
+from eigenscope.checkpoints.formats.peft import PREFIX, Peft, Update
 from eigenscope.diagnostics.words import few
 from eigenscope.errors import CheckpointError, InputError
 
-PREFIX = "base_model.model."
 _SAVED = re.compile(r"\.modules_to_save\.(?:[^.]+\.(?=[^.]+$))?")  # PEFT's wrapper, with or without the adapter's name
 _FOREIGN = {  # variants whose ΔW is not scaling · B·A
     "use_qalora": "QALoRA",
@@ -68,6 +67,13 @@ class Opened:
             name = entry.name.removeprefix(PREFIX)
             if ".lora_" not in name and ".original_module." not in name:
                 yield _SAVED.sub(".", name.replace(".base_layer.", ".")), entry
+
+    def copies(self, name: str) -> bool:
+        """Whether PEFT keeps a tensor of this name beside the base's (`modules_to_save`), not in the base itself."""
+        listed = self.peft.config.get("modules_to_save")
+        ends = tuple(map(str, listed)) if isinstance(listed, list) else ()
+        parts = name.split(".")[:-1]
+        return any(".".join(parts[: count + 1]).endswith(ends) for count in range(len(parts)))
 
     def close(self) -> None:
         """Close the file."""

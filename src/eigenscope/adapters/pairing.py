@@ -86,6 +86,9 @@ def _notes(
         yield f"{tuned.name} has no {few(absent)}: a head of {base.name} alone, which the adapter leaves as it is"
     if tuned.format in _FORMATS:
         yield f"the names are those of {tuned.format}: PEFT will not find modules of such names in a PyTorch model"
+    if not architecture.names:
+        how = "hand in the models, or folders whose config.json transformers knows, to be sure"
+        yield f"which layer a tensor belongs to is guessed from its name and shape: {how}"
     unknown = [name for name in after if architecture.names and name not in architecture.names]
     if unknown:
         yield f"{architecture.source} has no tensor {few(unknown)}: their kind is guessed from name and shape"
@@ -99,15 +102,17 @@ def _needed(name: str, before: Mapping[str, Entry], architecture: Architecture) 
 
 
 def _check(pairs: list[Pair], architecture: Architecture, names: tuple[str, str]) -> None:
-    """Shapes agree but for a grown vocabulary and heads; what only TUNED has is no layer of the stack."""
+    """Shapes agree but for embeddings' rows and heads; what only TUNED has is no layer of the stack."""
     for pair in pairs:
         kind = architecture.kind(pair.name, pair.tuned.shape)
         head = architecture.is_head(pair.name)
+        if kind in ADAPTABLE and "." not in pair.name:
+            raise InputError(f"{names[1]} is a single layer, without a name for PEFT to find: put it in nn.Sequential")
         if pair.base is None:
             if re.search(r"\.\d+\.", pair.name) and not head:
                 raise InputError(f"{names[0]} lacks {pair.name}, which {names[1]} has: are they of one architecture?")
         elif pair.base.shape != pair.tuned.shape and not head:
-            longer = kind not in ADAPTABLE and pair.base.shape[1:] == pair.tuned.shape[1:]
+            longer = kind in ("embedding", "doubtful") and pair.base.shape[1:] == pair.tuned.shape[1:]
             if not longer:
                 shapes = f"{pair.base.shape} in {names[0]} and {pair.tuned.shape} in {names[1]}"
                 raise InputError(f"{pair.name} is {shapes}: an adapter needs two models of one architecture")

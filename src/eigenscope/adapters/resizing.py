@@ -44,7 +44,7 @@ def resize_lora(adapter: str | os.PathLike[str], rank: Rank = "auto", *, energy:
         notes = tuple(opened.peft.notes)
         report = Resize(opened.peft.name, rows, before, after, notes, time.perf_counter() - start)
         config = _configuration(opened.peft.config, {row.name: row.rank for row in rows})
-        return Adapter(config, tensors, report, f"{opened.peft.name}, resized by eigenscope.")
+        return Adapter(config, tensors, report, f"{opened.peft.name}, resized by eigenscope.", sources=(adapter,))
     finally:
         opened.close()
 

@@ -21,7 +21,7 @@ _MARGIN = 1.25  # rounding is not quite independent of the value, and norms fluc
 _FP32 = 2.0**-24
 _ARITHMETIC = 8.0  # a merge adds up B·A in fp32: about r roundings of the size of ΔW
 _FINER = 0.1  # of the variance: types differ by a factor of 64 at least
-_COARSER = (torch.bfloat16, torch.float16)
+_COARSER = (torch.bfloat16, torch.float16)  # than fp32
 _PRESENT = (0.75, 1.25)  # of the energy that rounding is expected to have, where it is the reason of what is left
 
 
@@ -96,17 +96,32 @@ def _unit(tensor: Tensor, entry: Entry) -> _Unit:
 
 
 def is_rounding(base: Tensor, tuned: Tensor, entries: tuple[Entry, Entry]) -> bool:
-    """Whether no value differs by more than what storing the same number in both types makes of it."""
+    """Whether one is the other, stored more coarsely.
+
+    Where that is TUNED, nothing else can be told. Where it is BASE, TUNED may have moved within the rounding of BASE:
+    the difference must also have the energy that rounding leaves.
+    """
     units = [_unit(tensor, entry) for tensor, entry in zip((base, tuned), entries, strict=True)]
     if units[0] == units[1]:
         return False  # the same number is stored as the same value
-    blocks = zip(torch.split(base.flatten(), _BLOCK), torch.split(tuned.flatten(), _BLOCK), strict=True)
-    return all(_within(old.double(), new.double(), units) for old, new in blocks)
+    coarser = max(0, 1, key=lambda which: (units[which].step, units[which].relative))
+    energy = moved = 0.0
+    for blocks in zip(torch.split(base.flatten(), _BLOCK), torch.split(tuned.flatten(), _BLOCK), strict=True):
+        pair = [block.double() for block in blocks]
+        if not _stored_as(pair[1 - coarser], pair[coarser], units[coarser]):
+            return False
+        energy += float(_variance(pair[0], units[0]).sum())
+        moved += float(((pair[1] - pair[0]) ** 2).sum())
+    return coarser == 1 or Rounding(0.0, energy).explains(moved)
 
 
-def _within(old: Tensor, new: Tensor, units: list[_Unit]) -> bool:
-    spacing = [_variance(value, unit).mul_(12).sqrt_() for value, unit in zip((old, new), units, strict=True)]
-    return bool(((new - old).abs() <= 0.5 * torch.maximum(*spacing) * (1 + 1e-3)).all())
+def _stored_as(fine: Tensor, coarse: Tensor, unit: _Unit) -> bool:
+    """Whether every value becomes the other one when it is stored so."""
+    dtype = next((dtype for dtype in _COARSER if torch.finfo(dtype).eps / 2 == unit.relative), None)
+    if dtype is not None:
+        return bool((fine.to(dtype).double() == coarse).all())
+    spacing = _variance(coarse, unit).mul_(12).sqrt_()
+    return bool(((fine - coarse).abs() <= 0.5 * spacing * (1 + 1e-3)).all())
 
 
 def _variance(values: Tensor, unit: _Unit) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ from torch import nn
 from eigenscope.cli.architecture import model_of
 from eigenscope.cli.target import load_function, load_target, told
 from eigenscope.cli.writing import check_writable, write
-from eigenscope.compression.compressing import compress
-from eigenscope.compression.folders import check_target
-from eigenscope.compression.pricing import KEEPS, price
-from eigenscope.compression.saving import SPECIFICATION
+from eigenscope.compression.compressing import compressed
+from eigenscope.compression.preparing import Prepared, Target, prepare, target
+from eigenscope.compression.pricing import priced
+from eigenscope.compression.saving import COMPRESSED, save_compressed
 from eigenscope.errors import InputError
+from eigenscope.folders import check_folder
 from eigenscope.operators.probe import as_batches
 from eigenscope.reports.compress_html import write_compression_html, write_trade_off_html
 from eigenscope.reports.compress_terminal import print_compression, print_trade_off
@@ -44,6 +44,10 @@ is, or a file of weights that fit the model of --calibrate. NAME returns
 for the inputs that they meet on those batches. Load the result with
 es.load_compressed("small").
 """
+_BESIDE = (
+    "tokenizer*", "vocab.*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.model", "chat_template*",
+    "*processor_config.json",
+)  # fmt: skip
 
 
 def add_parser(commands: Any) -> None:
@@ -75,7 +79,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--html",
         metavar="FILE",
-        help="write a report that needs nothing else, with the prices of other budgets (twice the time)",
+        help="write a report that needs nothing else, with the prices of other budgets",
     )
     parser.set_defaults(run=run)
 
@@ -115,7 +119,8 @@ def run(options: argparse.Namespace) -> int:
     check_writable(paths)
     with contextlib.redirect_stdout(sys.stderr), staged_bar() as progress:  # what the model's code prints is no result
         task = _task(options)
-        found = (_priced if options.dry_run else _compressed)(options, task, progress)
+        prepared = prepare(task.model, task.calibration, progress=progress, **task.options)
+        found = (_priced if options.dry_run else _compressed)(options, task, prepared, progress)
     metric = task.metric if "evaluate" in task.options else None
     known = {"checkpoint": _name(options), "metric_name": metric}
     write(options.json, lambda file: write_json(file, {**known, **found.document}))
@@ -142,17 +147,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.calibrate is None and (options.refit or options.method == "activation"):
         asked = "--refit" if options.refit else "--method activation"
         raise InputError(f"{asked} needs the inputs that layers meet: add --calibrate MODULE:NAME")
-    out = Path(options.output).expanduser()
-    if out.is_dir() and any(out.iterdir()) and not options.force:
-        raise InputError(f"{options.output!r} exists: give another folder, or --force to replace it")
-    check_target(out, force=options.force, marker=SPECIFICATION)
-    _check_parent(out.absolute().parent)
-
-
-def _check_parent(parent: Path) -> None:
-    above = next(folder for folder in (parent, *parent.parents) if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise InputError(f"{str(above)!r} can't be written in: give -o a folder elsewhere")
+    _target(options)
+    check_folder(options.output, COMPRESSED, force=options.force, sources=[options.checkpoint])
 
 
 def _task(options: argparse.Namespace) -> _Task:
@@ -193,8 +189,8 @@ def _mean_loss(loss_fn: Callable[[Any, Any], Any], batches: Any) -> Callable[[nn
     return mean_loss
 
 
-def _priced(options: argparse.Namespace, task: _Task, progress: Any) -> _Found:
-    found, name = price(task.model, task.calibration, KEEPS, progress=progress, **task.options), _name(options)
+def _priced(options: argparse.Namespace, task: _Task, prepared: Prepared, progress: Any) -> _Found:
+    found, name = priced(prepared, progress=progress), _name(options)
     return _Found(
         found.to_dict(),
         lambda file: write_trade_off_html(file, found, name, metric=task.metric),
@@ -202,16 +198,15 @@ def _priced(options: argparse.Namespace, task: _Task, progress: Any) -> _Found:
     )
 
 
-def _compressed(options: argparse.Namespace, task: _Task, progress: Any) -> _Found:
-    budget = {"keep": options.keep, "energy": options.energy, "rank": options.rank}
-    found = compress(task.model, task.calibration, refit=options.refit, progress=progress, **budget, **task.options)
-    found.save_pretrained(options.output, force=options.force)
+def _compressed(options: argparse.Namespace, task: _Task, prepared: Prepared, progress: Any) -> _Found:
+    found = compressed(prepared, _target(options), refit=options.refit, progress=progress)
+    save_compressed(found.model, options.output, force=options.force, beside=_beside(options.checkpoint))
     name, report = _name(options), found.report
     beside: dict[str, Any] = {}
     if options.html:  # the spectra of the original weights, and what other budgets would have cost
         beside = {
             "spectra": _spectra(task.model, [layer.name for layer in report.layers]),
-            "trade_off": price(task.model, task.calibration, KEEPS, progress=progress, **task.options),
+            "trade_off": priced(prepared, progress=progress),
         }
 
     def show(out: Console) -> None:
@@ -223,6 +218,20 @@ def _compressed(options: argparse.Namespace, task: _Task, progress: Any) -> _Fou
         lambda file: write_compression_html(file, report, name, metric=task.metric, **beside),
         show,
     )
+
+
+def _target(options: argparse.Namespace) -> Target:
+    return target(options.keep, options.energy, options.rank, min_rank=1)
+
+
+def _beside(checkpoint: str) -> list[Path]:
+    """Tokenizers and the like: what a folder of Hugging Face has next to its weights."""
+    folder = Path(checkpoint).expanduser()
+    if not folder.exists():
+        from transformers.utils.hub import cached_file
+
+        folder = Path(str(cached_file(checkpoint, "config.json", local_files_only=True))).parent
+    return sorted(path for path in folder.glob("*") if any(path.match(pattern) for pattern in _BESIDE))
 
 
 def _spectra(model: nn.Module, names: list[str]) -> dict[str, WeightReading]:

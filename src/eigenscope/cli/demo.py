@@ -101,6 +101,7 @@ def _monitor(chosen: Scenario, options: argparse.Namespace) -> Monitor:
         budget=0.02 if options.budget is None else options.budget,
         rules=options.rules,
         act=options.act,
+        actions=chosen.actions if options.act in ("ask", "auto") else None,
         replace_optimizer=lambda _: None,  # the loop asks the monitor for its optimizer
         config={"scenario": chosen.name, "shows": chosen.shows, "seed": options.seed},
         **chosen.settings,

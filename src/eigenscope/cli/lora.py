@@ -10,14 +10,14 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from eigenscope.adapters.adapter import Adapter
+from eigenscope.adapters.adapter import ADAPTER, Adapter
 from eigenscope.adapters.extracting import DTYPES, extract_lora
 from eigenscope.adapters.inspecting import inspect_lora
-from eigenscope.adapters.merging import merge_lora
+from eigenscope.adapters.merging import MERGED, merge_lora
 from eigenscope.adapters.resizing import resize_lora
-from eigenscope.adapters.storing import check_output
 from eigenscope.cli.writing import check_writable, write
 from eigenscope.errors import InputError
+from eigenscope.folders import Contents, check_folder
 from eigenscope.reports.lora_terminal import print_extraction, print_inspection, print_merge, print_resize
 from eigenscope.reports.strict_json import write_json
 from eigenscope.reports.terminal import console, progress_bar
@@ -65,16 +65,17 @@ def add_parser(commands: Any) -> None:
         "--energy", type=float, metavar="SHARE", help=f"of ‖ΔW‖² that each layer keeps (default {_ENERGY})"
     )
     parser.add_argument(
-        "--dtype", choices=tuple(DTYPES), metavar="TYPE", default="float32",
+        "--dtype", choices=tuple(DTYPES), metavar="TYPE",
         help=f"of the factors: {', '.join(DTYPES)} (default float32)",
     )  # fmt: skip
-    parser.add_argument("--force", action="store_true", help="replace OUT if it is there and holds weights")
+    parser.add_argument("--force", action="store_true", help="replace what is in OUT; files of others stay")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Do one of the four, print or write its report."""
+    _check_options(options)
     check_writable({"--json": options.json})
     with contextlib.redirect_stdout(sys.stderr):  # what a reader of checkpoints prints is not the report
         found, show = _done(options)
@@ -82,6 +83,24 @@ def run(options: argparse.Namespace) -> int:
     if options.json != "-":
         show(console())
     return 0
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Nothing that was asked for is passed over in silence."""
+    if options.inspect and options.output:
+        raise InputError("--inspect writes no folder: leave -o out, or give --json FILE")
+    chosen = {"--inspect": options.inspect, "--resize": options.resize is not None, "--merge": options.merge}
+    what = next((option for option, given in chosen.items() if given), "")
+    unused = {"--inspect": ("rank", "dtype", "force"), "--resize": ("rank", "dtype")}
+    unused["--merge"] = ("rank", "energy", "dtype")
+    for name in unused.get(what, ()):
+        if getattr(options, name) not in (None, False):
+            raise InputError(f"{what} makes no use of --{name}: leave it out")
+    decided = options.resize if options.resize is not None else options.rank
+    if options.energy is not None and decided not in (None, "auto"):
+        raise InputError(f"a rank of {decided} and --energy can't both decide: leave one out")
+    if options.force and options.output is None:
+        raise InputError("--force replaces what is in OUT: add -o OUT")
 
 
 def _done(options: argparse.Namespace) -> tuple[_Report, Callable[[Console], None]]:
@@ -102,7 +121,8 @@ def _extracted(options: argparse.Namespace) -> tuple[_Report, Callable[[Console]
         rank = None  # who names a share wants that share
     energy = _ENERGY if options.energy is None else options.energy
     with progress_bar("extracting", 1) as advance:
-        adapter = extract_lora(base, tuned, rank=rank, energy=energy, dtype=options.dtype, progress=advance)
+        dtype = options.dtype or "float32"
+        adapter = extract_lora(base, tuned, rank=rank, energy=energy, dtype=dtype, progress=advance)
     report = adapter.report
     _save(adapter, options)
     return report, lambda out: print_extraction(out, report, options.output)  # type: ignore[arg-type]
@@ -110,8 +130,6 @@ def _extracted(options: argparse.Namespace) -> tuple[_Report, Callable[[Console]
 
 def _inspected(options: argparse.Namespace) -> tuple[_Report, Callable[[Console], None]]:
     sources = _sources(options, "eigenscope lora --inspect ADAPTER [BASE]", 1, 2)
-    if options.output:
-        raise InputError("--inspect writes no folder: leave -o out, or give --json FILE")
     energy = _ENERGY if options.energy is None else options.energy
     with progress_bar("inspecting", 1) as advance:
         found = inspect_lora(sources[0], sources[1] if len(sources) > 1 else None, energy=energy, progress=advance)
@@ -130,7 +148,7 @@ def _resized(options: argparse.Namespace) -> tuple[_Report, Callable[[Console], 
 
 def _merged(options: argparse.Namespace) -> tuple[_Report, Callable[[Console], None]]:
     base, source = _sources(options, "eigenscope lora --merge BASE ADAPTER -o OUT", 2)
-    _check(options)
+    _check(options, MERGED)
     with progress_bar("merging", 1) as advance:
         found = merge_lora(base, source, options.output, force=options.force, progress=advance)
     return found, lambda out: print_merge(out, found)
@@ -143,10 +161,10 @@ def _sources(options: argparse.Namespace, usage: str, *counts: int) -> Sequence[
     return found
 
 
-def _check(options: argparse.Namespace, *, needs_output: bool = True) -> None:
+def _check(options: argparse.Namespace, contents: Contents = ADAPTER, *, needs_output: bool = True) -> None:
     """The folder can be written, before any work."""
     if options.output is not None:
-        check_output(options.output, options.force)
+        check_folder(options.output, contents, force=options.force, sources=options.sources)
     elif needs_output:
         raise InputError("no folder to write was given: add -o OUT")
 

@@ -38,9 +38,10 @@ def least_keep(layers: Sequence[Truncation], min_rank: int) -> float:
 
 def unreachable(keep: float, least: float, min_rank: int) -> InputError:
     """The error for a budget below that."""
+    more = ", or a smaller min_rank" if min_rank > 1 else ""
     return InputError(
         f"keep={keep:g} can't be reached: with rank {min_rank} in every layer {math.ceil(least * 1e4) / 1e4:g} of the "
-        "parameters are left; give more, or a smaller min_rank"
+        f"parameters are left; give more{more}"
     )
 
 

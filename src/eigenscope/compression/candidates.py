@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from eigenscope.compression.layers import LowRank
 from eigenscope.compression.report import Skipped
 from eigenscope.errors import InputError
 
@@ -65,10 +66,11 @@ def find_layers(model: nn.Module, only: Patterns, skip: Patterns) -> tuple[list[
     """The layers that can be compressed, in the model's order, and those with a matrix that can't."""
     users = _users(model)
     found, skipped = [], []
+    inside = {id(part) for module in model.modules() if isinstance(module, LowRank) for part in module.children()}
     for name, module in model.named_modules():
-        size = sum(p.numel() for p in module.parameters(recurse=False))
-        if not _has_matrix(name, module):
+        if id(module) in inside or not _has_matrix(name, module):
             continue
+        size = sum(p.numel() for p in module.parameters(recurse=isinstance(module, LowRank)))
         reason = _obstacle(name, module, users) or _unwanted(name, only, skip)
         if reason:
             skipped.append(Skipped(name, type(module).__name__, size, reason))
@@ -81,13 +83,13 @@ def find_layers(model: nn.Module, only: Patterns, skip: Patterns) -> tuple[list[
 def _has_matrix(name: str, module: nn.Module) -> bool:
     if "parametrizations" in name.split("."):  # the inside of a parametrized layer, which is told as a whole
         return False
-    return isinstance(module, tuple(KINDS)) or any(p.ndim > 1 for p in module.parameters(recurse=False))
+    return isinstance(module, (*KINDS, LowRank)) or any(p.ndim > 1 for p in module.parameters(recurse=False))
 
 
 def _candidate(name: str, module: nn.Module) -> Candidate:
     kind, weight = kind_of(module), module.get_parameter("weight")
     assert kind is not None
-    if not bool(torch.isfinite(weight).all()):
+    if not all(bool(torch.isfinite(p).all()) for p in module.parameters(recurse=False)):
         raise InputError(f"layer {name!r} holds NaN or infinity: the model has diverged or is corrupt")
     rows, columns = weight.shape[0], weight[0].numel()
     if kind == "conv1d_transposed":
@@ -106,6 +108,10 @@ def _users(model: nn.Module) -> dict[int, list[str]]:
 
 def _obstacle(name: str, module: nn.Module, users: dict[int, list[str]]) -> str | None:
     """Why the layer can't be compressed."""
+    if isinstance(module, LowRank):
+        return "two thin layers already: to choose its rank again, compress the original model"
+    if "forward" in vars(module):
+        return "its forward was replaced on this very layer (accelerate does so): remove that first"
     if kind_of(module) is None:
         base = next((KINDS[kind] for kind in KINDS if isinstance(module, kind)), None)
         if base and hasattr(module, "parametrizations"):

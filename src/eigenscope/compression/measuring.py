@@ -100,3 +100,13 @@ def metric(evaluate: Callable[[nn.Module], float] | None, model: nn.Module) -> f
         return float(value)
     except (TypeError, ValueError) as error:
         raise InputError(f"evaluate returned a {type(value).__name__}: it must return a number") from error
+
+
+def finite_metric(
+    evaluate: Callable[[nn.Module], float] | None, model: nn.Module, where: str = ""
+) -> tuple[float | None, list[str]]:
+    """Of a compressed model, on which it may well fail to be a finite number: then None, and a note."""
+    value = metric(evaluate, model)
+    if value is None or math.isfinite(value):
+        return value, []
+    return None, [f"evaluate returned {value} for the compressed model{where}: it has no value there"]

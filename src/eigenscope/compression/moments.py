@@ -53,6 +53,56 @@ class Moments:
         return self.weight**2 / self.squared_weight if self.squared_weight > 0 else 0.0
 
 
+@dataclass
+class JointMoments:
+    """Of rows of inputs and of outputs that belong together; of the covariance of the outputs the trace alone."""
+
+    width: int  # of the inputs
+    height: int  # of the outputs
+    device: torch.device
+    inner: Moments = field(init=False)
+    outer_mean: Float[Tensor, " m"] = field(init=False)
+    _scatter: Float[Tensor, "m d"] = field(init=False)
+    _outer: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.inner = Moments(self.width, self.device)
+        self.outer_mean = torch.zeros(self.height, dtype=torch.float64, device=self.device)
+        self._scatter = torch.zeros(self.height, self.width, dtype=torch.float64, device=self.device)
+
+    def add(
+        self, inputs: Float[Tensor, "n d"], outputs: Float[Tensor, "n m"], weights: Float[Tensor, " n"] | None
+    ) -> None:
+        """Rows of both, merged as in `Moments`."""
+        counts = torch.ones(len(inputs)) if weights is None else weights
+        inputs, outputs, counts = (
+            rows[counts > 0].to(self.device, torch.float64) for rows in (inputs, outputs, counts)
+        )
+        total = float(counts.sum())
+        if not total > 0:
+            return
+        means = counts @ inputs / total, counts @ outputs / total
+        share = total / (self.inner.weight + total)
+        shifts = means[0] - self.inner.mean, means[1] - self.outer_mean
+        centred = (outputs - means[1]) * counts[:, None]
+        self._scatter += centred.T @ (inputs - means[0]) + self.inner.weight * share * torch.outer(shifts[1], shifts[0])
+        self._outer += float((centred * (outputs - means[1])).sum()) + self.inner.weight * share * float(
+            shifts[1] @ shifts[1]
+        )
+        self.outer_mean = self.outer_mean + share * shifts[1]
+        self.inner.add(inputs, counts)
+
+    @property
+    def cross(self) -> Float[Tensor, "m d"]:
+        """The covariance of outputs with inputs."""
+        return self._scatter / self.inner.weight
+
+    @property
+    def outer(self) -> float:
+        """The variance of all outputs together."""
+        return self._outer / self.inner.weight
+
+
 def gram(rows: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
     """XᵀX in fp64. On the CPU by NumPy, which knows that it is symmetric: half of the work."""
     rows = rows.to(torch.float64)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from eigenscope.compression import measuring
 from eigenscope.compression.allocation import Ranks
-from eigenscope.compression.layers import LowRank, matrix_of
+from eigenscope.compression.layers import LowRank, factors_of, matrix_of
 from eigenscope.compression.observing import samples_in
 from eigenscope.compression.preparing import Prepared, Target
 from eigenscope.compression.report import CompressionReport, LayerReport
 from eigenscope.compression.statistics import Progress
 from eigenscope.compression.whitening import Truncation
-from eigenscope.estimators.gram import singular_spectrum
 
 _FLAT = 0.1  # relative error at the largest rank that saves anything, from which on a spectrum is called flat
 
@@ -32,13 +29,12 @@ class Outcome:
     target: Target
     ranks: Ranks
     made: nn.Module
-    refitted: Mapping[str, float]  # relative output errors
+    refitted: Mapping[str, float | None]  # relative output errors
     refit: bool
+    began: float  # by time.perf_counter, after the preparations
 
 
-def reported(
-    outcome: Outcome, evaluate: Callable[[nn.Module], float] | None, began: float, progress: Progress | None
-) -> CompressionReport:
+def reported(outcome: Outcome, progress: Progress | None) -> CompressionReport:
     """Both models, in evaluation mode, measured side by side."""
     prepared = outcome.prepared
     before, after = prepared.model, outcome.made
@@ -46,6 +42,7 @@ def reported(
         progress("report", 0, 1)
     layers = tuple(_layer(outcome, layer) for layer in prepared.layers)
     compared = _compared(outcome)
+    metric, not_finite = measuring.finite_metric(prepared.evaluate, after)
     counts = measuring.parameter_count(before), measuring.parameter_count(after)
     full, left = sum(layer.parameters for layer in layers), sum(layer.parameters_after for layer in layers)
     report = CompressionReport(
@@ -59,13 +56,13 @@ def reported(
         memory_bytes=measuring.memory_bytes(before),
         memory_bytes_after=measuring.memory_bytes(after),
         **compared,
-        metric=measuring.metric(evaluate, before),
-        metric_after=measuring.metric(evaluate, after),
+        metric=prepared.metric,
+        metric_after=metric,
         samples=sum(samples_in(batch) for batch in prepared.batches) if prepared.batches else None,
         layers=layers,
         skipped=prepared.skipped,
-        notes=tuple(_notes(outcome, layers, compared)),
-        seconds=time.perf_counter() - began,
+        notes=(*prepared.notes, *_notes(outcome, layers, compared), *not_finite),
+        seconds=prepared.seconds + time.perf_counter() - outcome.began,
     )
     if progress:
         progress("report", 1, 1)
@@ -127,12 +124,11 @@ def _layer(outcome: Outcome, layer: Truncation) -> LayerReport:
 def weight_errors(layer: Truncation, made: LowRank, rank: int) -> tuple[float, float]:
     """‖W − W′‖_F / ‖W‖_F of the stored factors, and the least that it can be: √(Σ σᵢ², i > rank) / ‖W‖_F."""
     weight = matrix_of(layer.candidate.module)
-    left, right = (m.get_parameter("weight").detach().double().flatten(1) for m in (made.second, made.first))
+    left, right = factors_of(made)
     whole = float(weight.norm())
     if whole == 0:
         return 0.0, 0.0
-    tail = singular_spectrum(weight).singular_values[rank:]
-    return float((weight - left @ right).norm()) / whole, float(np.linalg.norm(tail)) / whole
+    return float((weight - left @ right).norm()) / whole, layer.weight_error_bound(rank)
 
 
 def _reason(outcome: Outcome, layer: Truncation) -> str:
@@ -152,7 +148,7 @@ def _reason(outcome: Outcome, layer: Truncation) -> str:
 def _loss(layer: Truncation, rank: int) -> float:
     """The least relative error at a rank: of the layer's outputs where they were seen, else of its weight."""
     bound = layer.output_error_bound(rank)
-    return math.sqrt(float(layer.effects[rank] / layer.effects[0])) if bound is None else bound
+    return layer.weight_error_bound(rank) if bound is None else bound
 
 
 def _what(layer: Truncation) -> str:

@@ -5,25 +5,26 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import nn
 
-from eigenscope.compression import allocation
+from eigenscope.compression import allocation, measuring
 from eigenscope.compression.candidates import Candidate, Patterns, find_layers
-from eigenscope.compression.layers import LowRank, replace_layer, with_factors
+from eigenscope.compression.layers import LowRank, turn_into, with_factors
 from eigenscope.compression.observing import Forward, call
+from eigenscope.compression.reaching import Reach, reach
 from eigenscope.compression.report import Skipped
 from eigenscope.compression.statistics import Progress, Statistics, collect
 from eigenscope.compression.whitening import Truncation, plain, whitened
 from eigenscope.errors import InputError, first_line
-from eigenscope.operators.isolation import underlying
+from eigenscope.operators.isolation import differentiable, underlying
 from eigenscope.operators.probe import as_batches
 
 Method = Literal["activation", "plain"]
-UNREACHED = "never reached on the calibration data: its code was not run, or something reads its weight directly"
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,13 @@ class Prepared:
     model: nn.Module  # the copy that runs
     batches: Sequence[Any]
     forward: Forward
+    evaluate: Callable[[nn.Module], float] | None
+    metric: float | None  # the user's own, of the model as it is
     method: Method
     layers: list[Truncation]
     skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]  # of what the calibration could not tell
+    seconds: float  # that all this took
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -49,16 +54,20 @@ class Prepared:
         return {layer.candidate.name: layer.statistics for layer in self.layers if layer.statistics is not None}
 
 
+@differentiable([])
 def prepare(
     model: nn.Module,
     calibration: Any,
-    method: Method | None,
-    forward: Forward | None,
-    only: Patterns,
-    skip: Patterns,
-    progress: Progress | None,
+    method: Method | None = None,
+    *,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    forward: Forward | None = None,
+    only: Patterns = None,
+    skip: Patterns = None,
+    progress: Progress | None = None,
 ) -> Prepared:
     """Copy the model, find its layers, and measure what passes through them."""
+    began = time.perf_counter()
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is a {type(model).__name__}: a torch.nn.Module is needed")
     chosen = _method(method, calibration is not None)
@@ -68,33 +77,42 @@ def prepare(
     given = underlying(model)
     copied = _measurable(given)
     candidates, skipped = find_layers(copied, only, skip)
+    metric = _metric(evaluate, copied)
     found = collect(copied, candidates, batches, forward or call, progress) if batches else {}
-    if batches:
-        unreached = [c for c in candidates if c.name not in found]
-        if len(unreached) == len(candidates):
-            raise InputError(f"the calibration never reaches a layer ({candidates[0].name!r}, ...): check forward=")
-        skipped += [Skipped(c.name, type(c.module).__name__, c.parameters, UNREACHED) for c in unreached]
-        candidates = [c for c in candidates if c.name in found]
+    known = reach(copied, candidates, found, batches, forward or call) if batches else Reach(candidates, [], True, [])
     layers = []
-    for index, candidate in enumerate(candidates):
+    for index, candidate in enumerate(known.candidates):
         seen = found.get(candidate.name)
         layers.append(whitened(seen) if seen and chosen == "activation" else plain(candidate, seen))
         if progress:
-            progress("layers", index + 1, len(candidates))
-    return Prepared(given, copied, batches, forward or call, chosen, _comparable(layers), tuple(skipped))
-
-
-def _comparable(layers: list[Truncation]) -> list[Truncation]:
-    """Where the output depends on no layer through autograd, all effects as shares of the layers' own outputs."""
-    known = [layer.statistics is not None and float(layer.statistics.sensitivity.trace()) > 0 for layer in layers]
-    if all(known) or not any(known):
-        return layers if all(known) else [_own(layer) for layer in layers]
-    return layers
+            progress("layers", index + 1, len(known.candidates))
+    return Prepared(
+        given,
+        copied,
+        batches,
+        forward or call,
+        evaluate,
+        metric,
+        chosen,
+        layers if known.comparable else [_own(layer) for layer in layers],
+        (*skipped, *known.skipped),
+        tuple(known.notes),
+        time.perf_counter() - began,
+    )
 
 
 def _own(layer: Truncation) -> Truncation:
+    """With effects as shares of the layer's own output, the one unit in which all can be compared."""
     whole = float(layer.effects[0])
     return replace(layer, effects=layer.effects / whole) if whole > 0 else layer
+
+
+def _metric(evaluate: Callable[[nn.Module], float] | None, model: nn.Module) -> float | None:
+    """Before the work: what can't be measured on the model as it is can't be compared."""
+    value = measuring.metric(evaluate, model)
+    if value is not None and not math.isfinite(value):
+        raise InputError(f"evaluate returned {value} for the model as it is: it must return a finite number")
+    return value
 
 
 def _method(method: Method | None, calibrated: bool) -> Method:
@@ -134,11 +152,8 @@ def build(prepared: Prepared, ranks: Mapping[str, int | None]) -> nn.Module:
         name, rank = layer.candidate.name, ranks[layer.candidate.name]
         if rank is None:
             continue
-        factors = layer.factors(rank)
-        old = made.get_submodule(name)
-        new = with_factors(old, factors.left, factors.right, factors.bias)
-        made = new if old is made else made
-        replace_layer(made, old, new)
+        factors, old = layer.factors(rank), made.get_submodule(name)
+        turn_into(old, with_factors(old, factors.left, factors.right, factors.bias))
     return made
 
 
@@ -191,7 +206,7 @@ def target(keep: float | None, energy: float | None, rank: int | None, min_rank:
     if name == "rank":
         if _whole("rank", value) < 1:
             raise InputError(f"rank={value}: it must be at least 1")
-    else:
+    elif name == "keep" or value != 1:
         check_share(name, value)
     return Target(name, float(value), min_rank)
 

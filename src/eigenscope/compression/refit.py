@@ -7,7 +7,7 @@ outputs). It is a ridge regression towards the factor at hand, so that few sampl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from eigenscope.compression.layers import LowRank
-from eigenscope.compression.moments import Moments
+from eigenscope.compression.moments import JointMoments
 from eigenscope.compression.observing import Forward, run
-from eigenscope.compression.statistics import Progress, Statistics, rows_of
+from eigenscope.compression.statistics import Progress, Statistics, input_of, rows_of
+from eigenscope.compression.whitening import relative
 
 _RIDGE = 0.3  # of the mean variance of what the second factor sees: held-out data liked it better than 0.03 or 0.001
+_HELD = 1 << 26  # outputs of the original that are held at a time: 256 MB in single precision
 
 
 class _EnoughError(BaseException):
@@ -34,71 +36,89 @@ def refit(
     batches: Sequence[Any],
     forward: Forward,
     progress: Progress | None = None,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Fit all low-rank layers of `compressed`, in place; gives each one's relative output error after its fit.
 
     Both models are in evaluation mode. The error is against the original's outputs on the original's inputs.
     """
     stages = _stages(compressed, batches[0], forward)
-    errors: dict[str, float] = {}
-    for index, names in enumerate(stages):
-        fits = {name: _Fit(statistics[name], _layer(compressed, name)) for name in names}
-        for number, batch in enumerate(batches):
-            _watch(original, fits, batch, number, forward, before=True)
-            _watch(compressed, fits, batch, number, forward, before=False)
-            for fit in fits.values():
-                fit.settle()
-        errors |= {name: fit.solve() for name, fit in fits.items() if not fit.parted}
-        if progress:
-            progress("refit", index + 1, len(stages))
+    errors: dict[str, float | None] = {}
+    done = 0
+    for group in _groups(stages, statistics):
+        names = [name for stage in group for name in stage]
+        given = [_outputs(original, names, statistics, batch, number, forward) for number, batch in enumerate(batches)]
+        for stage in group:
+            fits = {name: _Fit(statistics[name], _layer(compressed, name)) for name in stage}
+            for number, batch in enumerate(batches):
+                inner = _inputs(compressed, fits, batch, number, forward)
+                for name, fit in fits.items():
+                    fit.add(inner[name], given[number][name])
+            errors |= {name: fit.solve() for name, fit in fits.items() if fit.known}
+            done += 1
+            if progress:
+                progress("refit", done, len(stages))
     return errors
+
+
+def _groups(stages: Sequence[list[str]], statistics: Mapping[str, Statistics]) -> Iterator[list[list[str]]]:
+    """Stages whose outputs of the original are held together: its passes are spared, of which each stage took one."""
+    group: list[list[str]] = []
+    held = 0
+    for stage in stages:
+        size = sum(statistics[name].rows * statistics[name].candidate.rows for name in stage)
+        if group and held + size > _HELD:
+            yield group
+            group, held = [], 0
+        group.append(stage)
+        held += size
+    yield group
 
 
 @dataclass
 class _Fit:
-    """One layer: joint moments of (inputs of the second factor, outputs of the original)."""
+    """One layer, with joint moments of the inputs of its second factor and the outputs of the original."""
 
     statistics: Statistics
     layer: LowRank
-    moments: Moments = field(init=False)
-    wanted: list[Tensor] = field(default_factory=list)
-    inner: list[Tensor] = field(default_factory=list)
+    moments: JointMoments = field(init=False)
     calls: int = 0
     parted: bool = False
 
     def __post_init__(self) -> None:
         weight = self.layer.second.get_parameter("weight")
-        self.moments = Moments(weight.shape[0] + self.layer.rank, weight.device)
+        self.moments = JointMoments(self.layer.rank, weight.shape[0], weight.device)
 
-    def settle(self) -> None:
+    @property
+    def known(self) -> bool:
+        """Whether there is something to fit to."""
+        return not self.parted and self.moments.inner.weight > 0
+
+    def add(self, inner: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
         """Take in a batch; where the two models went different ways (another expert for a token), no fit is made."""
-        self.parted = self.parted or [len(rows) for rows in self.wanted] != [len(rows) for rows in self.inner]
-        for wanted, inner in zip(self.wanted, self.inner, strict=False):
+        self.parted = self.parted or [len(rows) for rows in wanted] != [len(rows) for rows in inner]
+        for before, after in zip(wanted, inner, strict=False):
             weights = self.statistics.weights[self.calls]
             self.calls += 1
             if not self.parted:
-                self.moments.add(torch.cat([inner.double(), wanted.double()], 1), weights)
-        self.wanted.clear()
-        self.inner.clear()
+                self.moments.add(after, before, weights)
 
-    def solve(self) -> float:
+    def solve(self) -> float | None:
         """Set the second factor; the relative error of the layer's outputs."""
-        rank, covariance, mean = self.layer.rank, self.moments.covariance, self.moments.mean
-        inner, cross, outer = covariance[:rank, :rank], covariance[rank:, :rank], covariance[rank:, rank:]
+        rank, moments = self.layer.rank, self.moments
+        inner, cross = moments.inner.covariance, moments.cross
         weight, bias = self.layer.second.get_parameter("weight"), self.layer.bias
         left = weight.detach().double().flatten(1)
         ridge = _RIDGE * inner.trace() / rank * torch.eye(rank, dtype=torch.float64, device=inner.device)
         if float(ridge[0, 0]) > 0:
             left = left + torch.linalg.solve(inner + ridge, (cross - left @ inner).T).T
-        shift = mean[rank:] - left @ mean[:rank]
+        shift = moments.outer_mean - left @ moments.inner.mean
         with torch.no_grad():
             weight.copy_(left.reshape(weight.shape))
             if bias is not None:
                 bias.copy_(shift)
-        missed = shift.new_zeros(()) if bias is not None else shift @ shift
-        lost = outer.trace() - 2 * (left * cross).sum() + ((left @ inner) * left).sum() + missed
-        whole = float(outer.trace())
-        return float(lost.clamp_min(0) / whole) ** 0.5 if whole > 0 else 0.0
+        missed = 0.0 if bias is not None else float(shift @ shift)
+        lost = moments.outer - 2 * float((left * cross).sum()) + float(((left @ inner) * left).sum()) + missed
+        return relative(lost, moments.outer)
 
 
 def _layer(model: nn.Module, name: str) -> LowRank:
@@ -107,19 +127,52 @@ def _layer(model: nn.Module, name: str) -> LowRank:
     return layer
 
 
-def _watch(
-    model: nn.Module, fits: Mapping[str, _Fit], batch: Any, number: int, forward: Forward, *, before: bool
-) -> None:
-    """Run a model until the layers have been called as often as in the statistics of this batch."""
-    due = {name: fit.statistics.calls[number] for name, fit in fits.items()}
+def _outputs(
+    model: nn.Module,
+    names: Sequence[str],
+    statistics: Mapping[str, Statistics],
+    batch: Any,
+    number: int,
+    forward: Forward,
+) -> dict[str, list[Tensor]]:
+    """The rows that layers of the original give, call by call."""
+    seen: dict[str, list[Tensor]] = {name: [] for name in names}
 
-    def hook(name: str, fit: _Fit) -> Any:
-        def seen(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-            if before:
-                fit.wanted.append(rows_of(module, output, False).clone())
-            else:
-                inner = fit.layer.first(inputs[0])
-                fit.inner.append(rows_of(fit.layer.first, inner, False).clone())
+    def take(name: str, module: nn.Module, given: Tensor, output: Tensor) -> None:
+        seen[name].append(rows_of(module, output, False).clone())
+
+    _watch(model, {name: statistics[name].calls[number] for name in names}, take, batch, number, forward)
+    return seen
+
+
+def _inputs(
+    model: nn.Module, fits: Mapping[str, _Fit], batch: Any, number: int, forward: Forward
+) -> dict[str, list[Tensor]]:
+    """The rows that second factors get, call by call."""
+    seen: dict[str, list[Tensor]] = {name: [] for name in fits}
+
+    def take(name: str, module: nn.Module, given: Tensor, output: Tensor) -> None:
+        first = fits[name].layer.first
+        seen[name].append(rows_of(first, first(given), False).clone())
+
+    _watch(model, {name: fit.statistics.calls[number] for name, fit in fits.items()}, take, batch, number, forward)
+    return seen
+
+
+def _watch(
+    model: nn.Module,
+    calls: Mapping[str, int],
+    take: Callable[[str, nn.Module, Tensor, Tensor], None],
+    batch: Any,
+    number: int,
+    forward: Forward,
+) -> None:
+    """Run a model until layers have been called as often as in the statistics of this batch, and `take` each call."""
+    due = dict(calls)
+
+    def hook(name: str) -> Any:
+        def seen(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Tensor) -> None:
+            take(name, module, input_of(inputs, named), output)
             due[name] -= 1
             if not any(count > 0 for count in due.values()):
                 raise _EnoughError
@@ -127,8 +180,8 @@ def _watch(
         return seen
 
     with ExitStack() as stack, torch.no_grad():
-        for name, fit in fits.items():
-            stack.callback(model.get_submodule(name).register_forward_hook(hook(name, fit)).remove)
+        for name in calls:
+            stack.callback(model.get_submodule(name).register_forward_hook(hook(name), with_kwargs=True).remove)
         try:
             run(model, batch, number, forward)
         except _EnoughError:
@@ -142,21 +195,22 @@ def _stages(model: nn.Module, batch: Any, forward: Forward) -> list[list[str]]:
     reached: set[str] = set()
 
     def hook(name: str) -> Any:
-        def seen(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        def seen(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Tensor) -> None:
             if name in reached:
                 return
             reached.add(name)
-            if last and inputs[0] is last[0]:
+            given = input_of(inputs, named)
+            if last and given is last[0]:
                 stages[-1].append(name)
             else:
                 stages.append([name])
-            last[:] = [inputs[0]]
+            last[:] = [given]
 
         return seen
 
     with ExitStack() as stack, torch.no_grad():
         for name, layer in model.named_modules():
             if isinstance(layer, LowRank):
-                stack.callback(layer.register_forward_hook(hook(name)).remove)
+                stack.callback(layer.register_forward_hook(hook(name), with_kwargs=True).remove)
         run(model, batch, 0, forward)
     return stages

@@ -19,8 +19,9 @@ class LayerReport:
     kept: float  # parameters_after / parameters
     weight_error: float | None  # ‖W − W′‖_F / ‖W‖_F, measured on the two factors; 0 where left as it is
     weight_error_bound: float | None  # Eckart–Young: the least that any matrix of that rank can have
-    output_error: float | None  # √(Σ‖y − y′‖² / Σ‖y − ȳ‖²) over the calibration inputs; null without calibration
-    output_error_bound: float | None  # the least that any affine layer of that rank can have on these inputs
+    output_error: float | None  # √(Σw‖y − y′‖² / Σw‖y − ȳ‖²) over the calibration inputs, w the squared gradient of the
+    # model's output there: padding counts nothing (1 where no gradient comes back); null where not measured
+    output_error_bound: float | None  # the least that any affine layer of that rank can have on these, so weighted
     reason: str | None  # why it was left as it is; null where it was compressed
 
 
@@ -65,12 +66,12 @@ class CompressionReport:
     output_error: (
         float | None
     )  # of the whole model on the calibration batches: ‖f − f′‖ / ‖f − f̄‖; null where no tensor
-    metric: float | None  # the user's own, before and after
-    metric_after: float | None
+    metric: float | None  # the user's own
+    metric_after: float | None  # null, with a note, where it is no finite number
     samples: int | None  # calibration samples
     layers: tuple[LayerReport, ...]
     skipped: tuple[Skipped, ...]
-    notes: tuple[str, ...]  # where low rank does not pay, in plain sentences
+    notes: tuple[str, ...]  # where low rank does not pay, and what the calibration could not tell, in plain sentences
     seconds: float
 
     @property
@@ -92,9 +93,7 @@ class TradeOffPoint:
     kept_of_model: float
     parameters_after: int
     compressed_layers: int
-    output_error: (
-        float | None
-    )  # predicted: √ of the weighted mean of the layers' squared errors; null without calibration
+    output_error: float | None  # of the whole model on the calibration batches, measured; null without calibration
     weight_error: float  # ‖W − W′‖_F / ‖W‖_F over all compressible layers together
     metric: float | None  # the user's own, measured on the compressed model
     latency_ms: float | None  # median; null without calibration

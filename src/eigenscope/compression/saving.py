@@ -1,17 +1,22 @@
-"""Compressed models in folders: safetensors and a small configuration, no pickle.
+"""Compressed models in folders: safetensors and small configurations, no pickle.
 
 ::
 
-    model.safetensors   every parameter and persistent buffer, tied ones once
-    eigenscope.json     {"format": 1, "model": "BertModel", "layers": {name: {"kind", "rank", "bias"}}}
-    config.json         the model's own, where it has one (Hugging Face)
+    eigenscope.safetensors   every parameter and persistent buffer, tied ones once
+    eigenscope.json          {"format": 1, "model": "BertModel", "layers": {name: {"kind", "rank", "bias"}},
+                             "buffers": {name: type of numbers}}, the buffers being those that are not saved
+    config.json              the model's own, where it has one (Hugging Face), and so generation_config.json
+
+The weights have a name of their own: transformers, which would find no place for them and draw others at random, then
+says that there are none.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +25,36 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from eigenscope.compression.candidates import kind_of
-from eigenscope.compression.folders import write_folder
-from eigenscope.compression.layers import LowRank, LowRankConv1D, empty_low_rank, replace_layer
+from eigenscope.compression.layers import LowRank, LowRankConv1D, empty_low_rank, turn_into
 from eigenscope.compression.preparing import copied, low_rank_layers
 from eigenscope.errors import CheckpointError, InputError, first_line
+from eigenscope.folders import Contents, new_folder, write_json_file
 from eigenscope.operators.isolation import random_streams, underlying
 
 FORMAT = 1
-WEIGHTS, SPECIFICATION, CONFIG = "model.safetensors", "eigenscope.json", "config.json"
+WEIGHTS, SPECIFICATION = "eigenscope.safetensors", "eigenscope.json"
+CONFIG, GENERATION = "config.json", "generation_config.json"
+COMPRESSED = Contents("a compressed model", SPECIFICATION, (WEIGHTS, SPECIFICATION, CONFIG, GENERATION))
 
 
-def save_compressed(model: nn.Module, folder: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Write a compressed model; all of it, or nothing where the disk is full or the writing is interrupted."""
+def save_compressed(
+    model: nn.Module, folder: str | os.PathLike[str], *, force: bool = False, beside: Iterable[Path] = ()
+) -> None:
+    """Write a compressed model; all of it, or nothing where the disk is full or the writing is interrupted.
+
+    The files `beside`, such as a tokenizer's, are copied.
+    """
     from safetensors.torch import save_file
 
-    def write(place: Path) -> None:
+    with new_folder(folder, COMPRESSED, force=force) as place:
         save_file(_once(model), place / WEIGHTS, metadata={"format": "pt"})
-        _write_json(place / SPECIFICATION, _specification(model))
-        if config := _config(model):
-            _write_json(place / CONFIG, config)
-
-    write_folder(Path(folder).expanduser(), write, force=force, marker=SPECIFICATION)
+        write_json_file(place / SPECIFICATION, _specification(model))
+        if config := _described(getattr(model, "config", None)):
+            write_json_file(place / CONFIG, config | {"architectures": [type(model).__name__]})
+        if generation := _described(getattr(model, "generation_config", None)):
+            write_json_file(place / GENERATION, generation)
+        for path in beside:
+            shutil.copyfile(path, place / path.name)
 
 
 def load_compressed(folder: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:
@@ -51,11 +65,13 @@ def load_compressed(folder: str | os.PathLike[str], model: nn.Module | None = No
     line, where the folder is damaged or does not fit the model.
     """
     place = Path(folder).expanduser()
-    specification = _read_specification(place)
+    layers, types = _read_specification(place)
     made = copied(underlying(model)) if model is not None else _from_config(place)
-    for name, layer in specification.items():
-        made = _replaced(made, name, layer, place)
+    for name, layer in layers.items():
+        _replace(made, name, layer, place)
     _load(made, place / WEIGHTS)
+    for name, buffer in _passing(made).items():
+        buffer.data = buffer.data.to(types.get(name, buffer.dtype))
     return made if model is not None else made.eval()
 
 
@@ -74,29 +90,38 @@ def _once(model: nn.Module) -> dict[str, Tensor]:
 
 def _specification(model: nn.Module) -> dict[str, object]:
     layers = {
-        name: {"kind": _kind(layer), "rank": layer.rank, "bias": layer.bias is not None}
+        name: {"kind": _kind(name, layer), "rank": layer.rank, "bias": layer.bias is not None}
         for name, layer in low_rank_layers(model).items()
     }
-    return {"format": FORMAT, "model": type(model).__name__, "layers": layers}
+    buffers = {name: str(buffer.dtype).removeprefix("torch.") for name, buffer in _passing(model).items()}
+    return {"format": FORMAT, "model": type(model).__name__, "layers": layers, "buffers": buffers}
 
 
-def _kind(layer: LowRank) -> str | None:
-    return "conv1d_transposed" if isinstance(layer, LowRankConv1D) else kind_of(layer.first)
+def _kind(name: str, layer: LowRank) -> str:
+    for part in (layer.first, layer.second):
+        if kind_of(part) is None:
+            raise InputError(
+                f"layer {name!r} has become a {type(part).__name__} within: merge or remove what was added since "
+                "es.compress made it"
+            )
+    return "conv1d_transposed" if isinstance(layer, LowRankConv1D) else str(kind_of(layer.first))
 
 
-def _config(model: nn.Module) -> dict[str, Any] | None:
-    to_json = getattr(getattr(model, "config", None), "to_json_string", None)
-    if not callable(to_json):
-        return None
-    found = json.loads(to_json())
-    return found | {"architectures": [type(model).__name__]} if isinstance(found, dict) else None
+def _described(config: Any) -> dict[str, Any] | None:
+    """What a configuration of transformers says of itself."""
+    to_json = getattr(config, "to_json_string", None)
+    found = json.loads(to_json()) if callable(to_json) else None
+    return found if isinstance(found, dict) else None
 
 
-def _write_json(path: Path, values: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _passing(model: nn.Module) -> dict[str, Tensor]:
+    """Buffers of real numbers that a state dict leaves out: the model computes them, but not their type."""
+    saved = model.state_dict()
+    return {name: b for name, b in model.named_buffers() if name not in saved and b.is_floating_point()}
 
 
-def _read_specification(folder: Path) -> dict[str, dict[str, Any]]:
+def _read_specification(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, torch.dtype]]:
+    """The layers to replace, and the types of buffers that are not saved."""
     path = folder / SPECIFICATION
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -106,14 +131,15 @@ def _read_specification(folder: Path) -> dict[str, dict[str, Any]]:
         raise CheckpointError(f"{str(path)!r} can't be read: {error.strerror}") from None
     except ValueError as error:
         raise CheckpointError(f"{str(path)!r} is damaged ({first_line(error)}): compress the model again") from None
-    layers = found.get("layers") if isinstance(found, dict) else None
-    if not isinstance(layers, dict) or not all(_valid(layer) for layer in layers.values()):
+    layers, buffers = (found.get(key) if isinstance(found, dict) else None for key in ("layers", "buffers"))
+    if not isinstance(layers, dict) or not isinstance(buffers, dict) or not all(map(_valid, layers.values())):
         raise CheckpointError(f"{str(path)!r} is damaged (its layers can't be read): compress the model again")
     if found.get("format") != FORMAT:
         raise CheckpointError(
             f"{str(path)!r} has format {found.get('format')!r}, this reads {FORMAT}: upgrade eigenscope"
         )
-    return layers
+    types = {name: getattr(torch, str(kind), None) for name, kind in buffers.items()}
+    return layers, {name: kind for name, kind in types.items() if isinstance(kind, torch.dtype)}
 
 
 def _valid(layer: Any) -> bool:
@@ -145,6 +171,8 @@ def _from_config(folder: Path) -> nn.Module:
             )
         with random_streams():  # values are drawn and then replaced
             made = kind(config)
+        if (folder / GENERATION).is_file():
+            made.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
     except CheckpointError:
         raise
     except Exception as error:
@@ -153,7 +181,7 @@ def _from_config(folder: Path) -> nn.Module:
     return made
 
 
-def _replaced(model: nn.Module, name: str, layer: Mapping[str, Any], folder: Path) -> nn.Module:
+def _replace(model: nn.Module, name: str, layer: Mapping[str, Any], folder: Path) -> None:
     try:
         old = model.get_submodule(name)
     except AttributeError:
@@ -170,9 +198,7 @@ def _replaced(model: nn.Module, name: str, layer: Mapping[str, Any], folder: Pat
         raise CheckpointError(
             f"{str(folder)!r} has {name!r} at rank {layer['rank']}, of {largest} at most: it is damaged"
         )
-    new = empty_low_rank(old, layer["rank"], bias=layer["bias"])
-    replace_layer(model, old, new)
-    return new if old is model else model
+    turn_into(old, empty_low_rank(old, layer["rank"], bias=layer["bias"]))
 
 
 def _load(model: nn.Module, path: Path) -> None:

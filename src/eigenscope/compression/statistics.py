@@ -8,7 +8,7 @@ the model's output give what each output of a layer does to it: E[g gᵀ], the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +40,16 @@ class Statistics:
     weights: list[Tensor | None] = field(default_factory=list)  # of the rows of each call, in the order of the calls
     calls: list[int] = field(default_factory=list)  # by batch
 
+    @property
+    def differentiated(self) -> bool:
+        """Whether a gradient has come back from the output, be it 0."""
+        return any(weights is not None for weights in self.weights)
+
+    @property
+    def matters(self) -> bool:
+        """Whether the output depends on the layer, as far as its gradients tell."""
+        return float(self.sensitivity.trace()) > 0
+
 
 @dataclass
 class _Call:
@@ -56,10 +66,10 @@ class _Recorder:
     statistics: Statistics
     calls: list[_Call] = field(default_factory=list)
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Tensor) -> Tensor:
         if not output.requires_grad:
             output = output.detach().requires_grad_().clone()  # the layer may be changed in place by what follows
-        seen = inputs[0] if self.statistics.of_inputs else output
+        seen = input_of(inputs, named) if self.statistics.of_inputs else output
         call = _Call(rows_of(module, seen.detach(), self.statistics.of_inputs).clone())
         self.calls.append(call)
         if output.requires_grad:
@@ -74,16 +84,32 @@ class _Recorder:
         call.weights = weights if call.weights is None else call.weights + weights
         self.statistics.sensitivity += gram(side[weights > 0])
 
-    def settle(self) -> None:
+    def settle(self, batch: int) -> None:
         self.statistics.calls.append(len(self.calls))
         for passed in self.calls:
-            if bool((~passed.rows.isfinite().all(1) & _counts(passed)).any()):
-                name = self.statistics.candidate.name
-                raise InputError(f"layer {name!r} sees NaN or infinity on the calibration data: check the batches")
+            self._check(passed, batch)
             self.statistics.moments.add(passed.rows, passed.weights)
             self.statistics.rows += len(passed.rows)
             self.statistics.weights.append(None if passed.weights is None else passed.weights.to(torch.float32))
         self.calls.clear()
+
+    def _check(self, passed: _Call, batch: int) -> None:
+        name, weights = self.statistics.candidate.name, passed.weights
+        counting = slice(None) if weights is None else weights != 0
+        if not bool(passed.rows[counting].isfinite().all()):
+            raise InputError(f"layer {name!r} sees NaN or infinity on calibration batch {batch}: check its data")
+        if weights is not None and not bool(weights.isfinite().all()):
+            raise InputError(
+                f"the gradients at layer {name!r} are not finite on calibration batch {batch}: what is kept close "
+                "(forward= says it, else the model's output) must be differentiable there: logits are, "
+                "and (log p / 2).exp() is, where the root or the logarithm of a probability of 0 is not"
+            )
+
+
+def input_of(inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
+    """What a layer was called with, be it by the argument's name."""
+    found: Tensor = inputs[0] if inputs else next(iter(named.values()))
+    return found
 
 
 def _to_inputs(module: nn.Module, gradients: Float[Tensor, "n m"]) -> Float[Tensor, "n d"]:
@@ -91,11 +117,6 @@ def _to_inputs(module: nn.Module, gradients: Float[Tensor, "n m"]) -> Float[Tens
     weight = module.get_parameter("weight").detach()
     kind = torch.promote_types(weight.dtype, torch.float32)
     return gradients.to(kind) @ (weight if isinstance(module, nn.Linear) else weight.T).to(kind)
-
-
-def _counts(call: _Call) -> Tensor:
-    """The rows that have a weight, or one that can't be told."""
-    return call.rows.new_ones(len(call.rows), dtype=torch.bool) if call.weights is None else call.weights != 0
 
 
 def rows_of(module: nn.Module, values: Tensor, inputs: bool) -> Float[Tensor, "n d"]:
@@ -120,11 +141,12 @@ def collect(
         stack.enter_context(differentiable(list(devices)))
         stack.enter_context(random_streams(list(devices)))
         for candidate in candidates:
-            stack.callback(candidate.module.register_forward_hook(recorders[candidate.name]).remove)
+            hook = candidate.module.register_forward_hook(recorders[candidate.name], with_kwargs=True)
+            stack.callback(hook.remove)
         for index, batch in enumerate(batches):
             draws = samples_in(batch) * observe(model, batch, index, forward).pull_back()
             for recorder in recorders.values():
-                recorder.settle()
+                recorder.settle(index)
                 recorder.statistics.draws += draws
             if progress:
                 progress("calibration", index + 1, len(batches))

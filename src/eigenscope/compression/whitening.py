@@ -21,6 +21,7 @@ from eigenscope.compression.candidates import Candidate
 from eigenscope.compression.layers import bias_of, matrix_of
 from eigenscope.compression.moments import oas_shrinkage
 from eigenscope.compression.statistics import Statistics
+from eigenscope.estimators.gram import singular_spectrum
 
 _FLOOR = 1e-10  # of the largest eigenvalue: what fp64 tells from 0, with room
 _SHIFT = 0.01  # a mean error below this share of the rest is not worth a bias where there was none
@@ -49,7 +50,7 @@ class Truncation:
     onto: Float[Tensor, "k n"]
     dual: Float[Tensor, "k m"]  # onto = dual @ W, where the statistics are of outputs
     statistics: Statistics | None
-    absorb: bool  # the mean error into the bias
+    absorb: bool  # by what the data say: the mean error goes into the bias
 
     def cost(self, rank: int) -> int:
         """Parameters at a rank, a bias that may be added counted."""
@@ -74,19 +75,33 @@ class Truncation:
         return Factors(left, right, bias + shift)
 
     def output_error(self, rank: int) -> float | None:
-        """√(Σ‖y − y′‖² / Σ‖y − ȳ‖²) over the rows seen, weighted as they are; None without statistics."""
+        """√(Σw‖y − y′‖² / Σw‖y − ȳ‖²) over the rows seen, w the squared gradient that came back to each.
+
+        None where that is not known.
+        """
         if self.statistics is None:
             return None
         shift, lost = self._errors(rank)
         has_bias = bias_of(self.candidate.module) is not None
         absorbed = self.absorb and (has_bias or _matters(shift, lost))
-        return _relative(lost + (0.0 if absorbed else float(shift @ shift)), self._whole())
+        return relative(lost + (0.0 if absorbed else float(shift @ shift)), self._whole())
 
     def output_error_bound(self, rank: int) -> float | None:
         """The least output error of any affine layer of this rank on these rows."""
         if self.statistics is None:
             return None
-        return _relative(float(self._output_tails[rank]), self._whole())
+        return relative(float(self._output_tails[rank]), self._whole())
+
+    def weight_error_bound(self, rank: int) -> float:
+        """‖W − W′‖_F / ‖W‖_F of the nearest matrix of this rank (Eckart–Young)."""
+        return math.sqrt(float(self._weight_tails[rank]))
+
+    @cached_property
+    def _weight_tails(self) -> Tensor:
+        if not self.absorb:  # then they are the effects
+            return self.effects
+        sigma = torch.from_numpy(singular_spectrum(matrix_of(self.candidate.module)).singular_values)
+        return _tails(sigma**2 / max(float((sigma**2).sum()), torch.finfo(torch.float64).tiny))
 
     @cached_property
     def _output_tails(self) -> Tensor:
@@ -194,5 +209,8 @@ def _matters(shift: Tensor, lost: float) -> bool:
     return float(shift @ shift) > _SHIFT * lost
 
 
-def _relative(error: float, whole: float) -> float:
-    return math.sqrt(max(error, 0.0) / whole) if whole > 0 else 0.0
+def relative(error: float, whole: float) -> float | None:
+    """√(error ÷ whole); 0 where both are, None where there is nothing to compare with."""
+    if whole > 0:
+        return math.sqrt(max(error, 0.0) / whole)
+    return None if error > 0 else 0.0

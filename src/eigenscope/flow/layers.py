@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eigenscope.diagnostics.flow import BlockFlow, FlowReading
 from eigenscope.flow.measure import measure
@@ -45,10 +46,66 @@ def module_named(model: nn.Module, name: str) -> nn.Module:
 
 
 @torch.no_grad()
-def keep_signal(probe: Probe, layers: Mapping[str, nn.Module], settings: FlowSettings, target: float = 1.0) -> None:
+def keep_signal(
+    probe: Probe, layers: Mapping[str, nn.Module], settings: FlowSettings, target: float = 1.0, rounds: int = _ROUNDS
+) -> None:
     """Scale each of `layers` (by block) until its Jacobian has σ_rms = `target` (LSUV: Mishkin & Matas 2016)."""
     quick = replace(settings, tolerance=0.1, max_matvecs=4)
-    for _ in range(_ROUNDS if layers else 0):
+    for _ in range(rounds if layers else 0):
         for block in measure(probe, quick).blocks:
             if block.name in layers and block.sigma_rms.value:
                 layers[block.name].weight.mul_(target / block.sigma_rms.value)  # type: ignore[operator]
+
+
+@torch.no_grad()
+def keep_fresh_signal(probe: Probe, layers: Mapping[str, nn.Module], settings: FlowSettings) -> bool:
+    """`keep_signal` for weights just drawn; where that is not enough, with centred biases. Whether they were needed.
+
+    What a sigmoid puts out is positive, so that weights of the size that its slope asks for would only saturate the
+    next one. A bias that takes the mean out of each layer's output over the probe (Krähenbühl et al. 2016) makes of it
+    a tanh network. It is no gain where the weights are enough: a deep ReLU network with it sorts its inputs at random.
+    """
+    parameters = [p for layer in layers.values() for p in layer.parameters(recurse=False)]
+    fresh = [p.clone() for p in parameters]
+    keep_signal(probe, layers, settings)
+    before = measure(probe, settings)
+    if before.verdict != "vanishing":
+        return False
+    scaled = [p.clone() for p in parameters]
+    _put(parameters, fresh)  # the scaled ones saturate
+    for _ in range(_ROUNDS):
+        _centre(probe, layers)
+        keep_signal(probe, layers, settings, rounds=1)
+    _centre(probe, layers)
+    after = measure(probe, settings)
+    if after.verdict == "healthy" or after.severity < before.severity:
+        return True
+    _put(parameters, scaled)
+    return False
+
+
+def _put(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)
+
+
+def _centre(probe: Probe, layers: Mapping[str, nn.Module]) -> None:
+    """Take each channel's mean over the probe's first batch out of the bias, from the first layer to the last."""
+    means: dict[nn.Module, Tensor] = {}
+
+    def leave(layer: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        channel = output.ndim - 1 if isinstance(layer, nn.Linear) else 1
+        mean = output.mean([i for i in range(output.ndim) if i != channel], keepdim=True)
+        means.setdefault(layer, mean.flatten())
+        return output - mean  # for the layers behind it
+
+    biased = [layer for layer in layers.values() if isinstance(layer._parameters.get("bias"), Tensor)]
+    handles = [layer.register_forward_hook(leave) for layer in biased]
+    try:
+        with probe.isolated():
+            probe.loss_fn(probe.model, probe.batches[0])
+    finally:
+        for handle in handles:
+            handle.remove()
+    for layer, mean in means.items():
+        layer.bias.sub_(mean)  # type: ignore[operator]

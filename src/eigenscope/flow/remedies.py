@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from eigenscope.diagnostics.flow import BlockFlow, FlowOutcome, FlowReading, Remedy
 from eigenscope.diagnostics.words import few
 from eigenscope.errors import InputError, first_line
-from eigenscope.flow.layers import keep_signal, matrices, measured, module_named, single_layers
+from eigenscope.flow.layers import keep_fresh_signal, matrices, measured, module_named, single_layers
 from eigenscope.flow.measure import measure
 from eigenscope.flow.settings import FlowSettings
 from eigenscope.flow.trace import tensors_in
@@ -124,7 +124,7 @@ def _orthogonal(trial: _Trial) -> None:
                 module.bias.zero_()  # type: ignore[operator]
     layers = dict(single_layers(trial.model, trial.reading))
     first = Probe(trial.model, trial.probe.loss_fn, Batches(trial.probe.batches[:1]), batch_weight=lambda _: 1.0)
-    keep_signal(first, layers, trial.settings)
+    keep_fresh_signal(first, layers, trial.settings)
 
 
 @torch.no_grad()

@@ -109,21 +109,23 @@ def tensor_of(array: object, name: str) -> Tensor:
     if isinstance(array, Tensor):
         if array.layout != torch.strided:
             raise InputError(f"{name} is stored as {array.layout}: use {name}.to_dense()")
-        if not array.is_floating_point():
-            raise InputError(f"{name} holds {array.dtype}, not floats: convert it, {name}.double()")
-        return array.detach()
-    if not np.issubdtype(array.dtype, np.floating):
-        raise InputError(f"{name} holds {array.dtype}, not floats: convert it, {name}.astype(float)")
-    kind = array.dtype if array.dtype.itemsize <= 8 else np.dtype(np.float64)
+        if array.is_complex() or array.is_quantized:
+            raise InputError(f"{name} holds {array.dtype}, not real numbers: take what you need of it")
+        return array.detach() if array.is_floating_point() else array.double()
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{name} holds {array.dtype}, not real numbers: take what you need of it")
+    kind = array.dtype if array.dtype.kind == "f" and array.dtype.itemsize <= 8 else np.dtype(np.float64)
     plain = np.ascontiguousarray(array, kind.newbyteorder("="))
     return torch.from_numpy(plain if plain.flags.writeable else plain.copy())
 
 
 def returned(value: Tensor, like: Array) -> Any:
-    """A result as the caller's kind of array: fp64 where X was, otherwise fp32, on its device."""
+    """A result as the caller's kind of array: fp32 where X was of fewer digits than fp64, on its device."""
     if isinstance(like, Tensor):
-        return value.to(torch.float64 if like.dtype == torch.float64 else torch.float32).to(like.device)
-    return value.cpu().numpy().astype(np.float64 if like.dtype.itemsize >= 8 else np.float32)
+        short = like.is_floating_point() and like.dtype != torch.float64
+        return value.to(torch.float32 if short else torch.float64).to(like.device)
+    short = like.dtype.kind == "f" and like.dtype.itemsize < 8
+    return value.cpu().numpy().astype(np.float32 if short else np.float64)
 
 
 def _largest(matrix: Tensor, name: str) -> float:

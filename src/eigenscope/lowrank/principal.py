@@ -15,6 +15,10 @@ from eigenscope.lowrank.matrix import Array, Matrix, returned, tensor_of
 from eigenscope.lowrank.truncation import truncated_svd
 
 
+class NotFittedError(InputError, AttributeError):
+    """Nothing has been fitted yet; an AttributeError too, so that `hasattr` says no."""
+
+
 class PCA:
     """Principal component analysis by the singular values of the centred rows, in fp64.
 
@@ -39,7 +43,7 @@ class PCA:
         The mean variance of the directions left out (Tipping & Bishop 1999), 0 where none is.
 
     Arrays are of the kind of what `fit` was given. Nothing is divided by a standard deviation: scale columns of
-    different units yourself. InputError where X is no finite floating matrix of two rows or more, where n_components is
+    different units yourself. InputError where X is no finite real matrix of two rows or more, where n_components is
     not possible, or where the number of features is not that of `fit`.
 
     Source: Jolliffe 2002, "Principal Component Analysis"; names and signs as in scikit-learn.
@@ -140,8 +144,8 @@ class PCA:
 
     def __getattr__(self, name: str) -> Any:
         if name.endswith("_") and not name.startswith("_"):
-            raise InputError(f"{name} is not there yet: call fit first")
-        raise AttributeError(name)
+            raise NotFittedError(f"{name} is not there yet: call fit first")
+        raise AttributeError(f"PCA has no attribute {name!r}")
 
 
 def _double(value: Any) -> Tensor:

@@ -17,10 +17,10 @@ from eigenscope.lowrank.matrix import Array
 class TruncatedSVD:
     """The leading `rank` singular triplets of X (m × n), and their errors.
 
-    Arrays are of X's kind and device, in fp64 where X was and in fp32 otherwise. The largest entry of each row of `Vt`
-    by size is positive, as in scikit-learn's PCA. No matrix of this rank is nearer to X than the two Eckart–Young
-    values say (Eckart & Young 1936; Mirsky 1960): `spectral_error` and `frobenius_error` of these very factors are
-    measured, rounding included, and should agree with them.
+    Arrays are of X's kind and device, in fp32 where X was in single or half precision, else in fp64. The largest entry
+    of each row of `Vt` by size is positive, as in scikit-learn's PCA. No matrix of this rank is nearer to X than the
+    two Eckart–Young values say (Eckart & Young 1936; Mirsky 1960): `spectral_error` and `frobenius_error` of these very
+    factors are measured, rounding included, and should agree with them.
     """
 
     U: Float[Array, "m k"]  # orthonormal columns

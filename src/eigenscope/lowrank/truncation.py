@@ -40,7 +40,7 @@ def truncated_svd(
     Parameters
     ----------
     X
-        NumPy array or tensor of any floating type, m × n. All arithmetic is in fp64.
+        NumPy array or tensor of any real type, m × n. All arithmetic is in fp64.
     rank
         How many triplets, 1 to min(m, n). Give either this or `energy`.
     energy
@@ -58,7 +58,7 @@ def truncated_svd(
     Raises
     ------
     InputError
-        X is no finite, non-empty, real floating matrix; the rank is not possible; the energy is outside (0, 1]; both
+        X is no finite, non-empty, real matrix; the rank is not possible; the energy is outside (0, 1]; both
         or neither are given; the method is unknown; the tolerance is outside (0, 1).
 
     Sources: Halko, Martinsson & Tropp 2011; Musco & Musco 2015; the errors: Li & Li 2005, Kuczyński & Woźniakowski
@@ -150,14 +150,19 @@ def _measured(matrix: Matrix, found: Triplets, generator: torch.Generator) -> Tr
 
 
 def _tail(matrix: Matrix, found: Triplets, frobenius: float) -> tuple[float, float]:
-    """√Σ_{i>k} σ², and by how much it may be less: where the values are not all known, ‖X‖² − Σθ²."""
+    """The most that √Σ_{i>k} σ² can be, and by how much it may be less.
+
+    Where the values are not all known, it is ‖X‖² − Σθ²: little is left of large squares, and so their rounding counts.
+    """
     if found.tail is not None:
         return found.tail, found.tail_error
-    whole = matrix.norm**2
-    square = min(max(whole - float(np.sum(found.theta**2)), 0.0), frobenius**2)
-    less = float(np.sum((2 * found.theta + found.errors) * found.errors)) + rounding(whole, matrix.shape)
-    value = math.sqrt(square)
-    return value, value - math.sqrt(max(square - less, 0.0))
+    theta, whole = found.theta, matrix.norm**2
+    square = whole - float(np.sum(theta**2))
+    rounded = rounding(whole, matrix.shape) + 2 * rounding(float(theta[0]), matrix.shape) * float(np.sum(theta))
+    less = float(np.sum((2 * theta + found.errors) * found.errors)) + rounded
+    measured = frobenius + rounding(float(theta[0]), matrix.shape)
+    value = min(math.sqrt(max(square, 0.0) + rounded), measured)
+    return value, value - math.sqrt(max(min(square, value**2) - less, 0.0))
 
 
 def _spectral_norm(

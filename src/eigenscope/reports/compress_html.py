@@ -33,8 +33,8 @@ _NUMBERS = (
     ("parameters", "Weights and biases of the layer, after and before."),
     ("weight error", "‖W − W′‖ ÷ ‖W‖ in Frobenius' norm, and below it Eckart & Young's bound: no matrix of that "
      "rank is nearer to W."),
-    ("output error", "√(Σ‖y − y′‖² ÷ Σ‖y − ȳ‖²) over the calibration inputs, and below it the least that any layer of "
-     "that rank can have on them."),
+    ("output error", "√(Σw‖y − y′‖² ÷ Σw‖y − ȳ‖²) over the calibration inputs, w the squared gradient of the model's "
+     "output at y, so that padding counts nothing; below it the least that any layer of that rank can have."),
     ("effective rank of W", "(Σσ)² ÷ Σσ²: over how many directions the weight spreads. Near the full rank: a flat "
      "spectrum, of which low rank keeps little."),
     ("rank for 90 / 95 / 99 %", "How many directions hold that share of Σσ² of the weight."),

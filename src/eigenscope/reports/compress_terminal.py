@@ -23,7 +23,7 @@ from eigenscope.reports.compress_words import (
     share,
     size,
 )
-from eigenscope.reports.fitting import Column, fitted
+from eigenscope.reports.fitting import Column, fitted, shortened
 from eigenscope.reports.numbers import number
 from eigenscope.reports.plot_terminal import plotted
 from eigenscope.reports.terminal import titled
@@ -128,7 +128,7 @@ def _print_ledger(out: Console, left: Sequence[tuple[str, str, str]]) -> None:
 
 def print_trade_off(out: Console, found: TradeOff, source: str, metric: str = "metric") -> None:
     """A line a budget, and a curve of each thing that was measured."""
-    out.print(_budgets(found, metric))
+    out.print(_budgets(found, metric, out.width))
     for curve in curves_of(found, metric):
         if curve.title != LATENCY:
             out.print()
@@ -148,11 +148,16 @@ def _print_curve(out: Console, curve: Curve) -> None:
         out.print(line)
 
 
-def _budgets(found: TradeOff, metric: str) -> Table:
-    titles, rows = budget_table(found, metric)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for title in titles:
-        table.add_column(Text(title), justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+_SPARE = {"layers": 5, "weight error": 4, "asked": 3, "parameters": 2, LATENCY: 1}  # how soon a column is left out
+
+
+def _budgets(found: TradeOff, metric: str, width: int) -> Table:
+    (first, *titles), rows = budget_table(found, metric)
+    kept = [row[0] for row in rows]
+    wide = max(map(len, (first, *kept)))
+    spare = _SPARE if "output error" in titles else _SPARE | {"weight error": 0}
+    columns = [
+        Column(shortened(title, width // 3), [row[place] for row in rows], spare=spare.get(title, 0))
+        for place, title in enumerate(titles, 1)
+    ]
+    return fitted(first.rjust(wide), [Text(share.rjust(wide)) for share in kept], columns, width)

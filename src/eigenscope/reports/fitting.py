@@ -40,10 +40,11 @@ def fitted(title: str, names: Sequence[Text], columns: Sequence[Column], width: 
     longest = max(map(cell_len, plain), default=0)
     least = min(max(3 * width // 10, _NAME[0]), _NAME[1])
     while True:
-        room = max(width - sum(column.width + _GAP for column in kept), _NAME[0])
+        left = width - sum(column.width + _GAP for column in kept)
+        room = max(left, _NAME[0])
         head, shown = _in_room(title, plain, room)
         spare = max(kept, key=lambda column: column.spare)
-        if spare.spare == 0 or (room >= min(longest, least) and len(set(shown)) == len(set(plain))):
+        if spare.spare == 0 or (left >= min(longest, least) and len(set(shown)) == len(set(plain))):
             break
         kept.remove(spare)
     table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="dim", pad_edge=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -54,7 +55,7 @@ def _extracted(layers: Sequence[ExtractedLayer], width: int) -> Table:
         Column("ΔW/W", [percent(layer.relative_size) for layer in layers]),
         Column("rank", [_rank(layer) for layer in layers]),
         Column("chosen", [_CHOSEN[layer.chosen_by] for layer in layers], right=False, spare=4),
-        Column("energy", [percent(layer.energy) for layer in layers], spare=1),
+        Column("energy", [_energy(layer.energy) for layer in layers], spare=1),
         Column("left over", [percent(layer.residual) for layer in layers]),
         Column("numbers", [f"{layer.parameters:,} of {layer.parameters_full:,}" for layer in layers], spare=2),
     ]
@@ -152,7 +153,7 @@ def print_resize(out: Console, found: Resize, folder: str | None) -> None:
     rows = found.layers
     columns = [
         Column("rank", [f"{row.rank_before} → {row.rank}" for row in rows]),
-        Column("energy", [percent(row.energy) for row in rows]),
+        Column("energy", [_energy(row.energy) for row in rows]),
         Column("left over", [percent(row.residual) for row in rows]),
     ]
     out.print(fitted("layer", [Text(row.name) for row in rows], columns, out.width))
@@ -180,3 +181,8 @@ def _notes(out: Console, notes: Sequence[str]) -> None:
 
 def _megabytes(count: int) -> str:
     return f"{count / 2**20:.3g} MB" if count >= 2**19 else f"{count / 2**10:.3g} kB"
+
+
+def _energy(share: float) -> str:
+    """What is kept, rounded down, so that "100 %" is all of it: "99.7 %"."""
+    return "100 %" if share > 1 - 1e-6 else f"{math.floor(1000 * share) / 10:.1f} %"

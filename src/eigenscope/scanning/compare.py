@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from eigenscope.checkpoints import Checkpoint, Entry, open_checkpoint
-from eigenscope.checkpoints.formats.peft import Peft
+from eigenscope.checkpoints.formats.peft import PREFIX, Peft
 from eigenscope.errors import CheckpointError, InputError, printable
 from eigenscope.estimators.gram import singular_spectrum
 from eigenscope.scanning.analysis import one_line
@@ -22,6 +22,7 @@ from eigenscope.scanning.layouts import Layout, View, views, why_not
 from eigenscope.scanning.ledger import check_patterns, equal_head, left_out, patterns, reason
 from eigenscope.scanning.result import Skipped
 from eigenscope.scanning.turning import turn
+from eigenscope.scanning.updates import is_turned
 from eigenscope.weights.reading import read_weights
 
 Progress = Callable[[int, int], None]
@@ -59,7 +60,7 @@ def compare(
         for done, pair in enumerate(pairs):
             entry = pair.base
             try:
-                weight, change = _loaded(first, second, pair)
+                weight, change = _loaded(first, second, pair, layout)
                 if bool(change.any()):
                     changes += list(_changes(pair, weight, change, layout))
                 else:
@@ -113,7 +114,7 @@ def _unequal(entry: Entry, other: Entry, update: bool) -> str | None:
 
 
 def _plain(name: str) -> str:
-    for prefix in ("module.", "_orig_mod.", "base_model.model."):
+    for prefix in ("module.", "_orig_mod.", PREFIX):
         name = name.removeprefix(prefix)
     return _REPLACED.sub(".", name)
 
@@ -127,11 +128,11 @@ def _by_ending(name: str, others: Mapping[str, Entry]) -> Entry | None:
     return None
 
 
-def _loaded(first: Checkpoint, second: Checkpoint, pair: Pair) -> tuple[Tensor, Tensor]:
+def _loaded(first: Checkpoint, second: Checkpoint, pair: Pair, layout: Layout) -> tuple[Tensor, Tensor]:
     weight, change = first.load(pair.base.name).double(), second.load(pair.tuned.name).double()
     if not pair.update:
         change = change - weight
-    elif change.shape != weight.shape:
+    elif isinstance(second, Peft) and is_turned(second.updates[pair.tuned.name], pair.base, layout):
         change = change.T
     if not bool(torch.isfinite(weight).all() and torch.isfinite(change).all()):
         raise CheckpointError(f"{pair.base.name!r} holds NaN or infinity")

@@ -1,8 +1,9 @@
 """A PEFT adapter folder: the update ΔW = scaling · B·A that LoRA adds to each weight (Hu et al. 2021).
 
-As PEFT 0.17 computes it: scaling is alpha/r, or alpha/√r for rank-stabilized LoRA; where the base stores its weights
-(in, out), as GPT-2's Conv1D does, ΔW is transposed like them (`fan_in_fan_out`). Factors are multiplied in double
-precision, so that the rank of ΔW is at most r to the last digit.
+Scaling is alpha/r, or alpha/√r for rank-stabilized LoRA. ΔW is out × in, whatever the base does: whether a weight is
+stored in × out, as GPT-2's Conv1D does, is a matter of its layer, and `fan_in_fan_out` does not tell. (PEFT sets that
+anew for each layer, and saves what the last one was.) Factors are multiplied in double precision, so that the rank of
+ΔW is at most r to the last digit.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from eigenscope.checkpoints.files import read_json
 from eigenscope.checkpoints.registry import Format, open_file
 from eigenscope.errors import CheckpointError
 
-CONFIG = "adapter_config.json"
-FILES = ("adapter_model.safetensors", "adapter_model.bin")
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+FILES = (WEIGHTS, "adapter_model.bin")
 _KIND = r"\.lora_(?P<kind>A|B|embedding_A|embedding_B)"
 _FACTOR = re.compile(rf"(?P<module>.+){_KIND}(?:\.(?!weight$|bias$)(?P<name>[^.]+))?(?:\.weight)?")
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."  # what PEFT puts before the names of the model
 
 
 @dataclass(frozen=True)
 class Update:
-    """The factors of one ΔW, by their names in the file: ΔW = scaling · B·A, transposed where the weight is."""
+    """The factors of one ΔW, by their names in the file: ΔW = scaling · B·A (out × in), of embeddings the transpose."""
 
     a: Entry
     b: Entry
     embedding: bool
-    transposed: bool
+    fan_in_fan_out: bool  # what the configuration says of all layers
     scaling: float
 
     @property
@@ -44,7 +45,7 @@ class Update:
         if len(self.a.shape) > 2:  # a convolution: A is one of fewer channels, B is 1 × 1
             return (self.b.shape[0], *self.a.shape[1:])
         shape = (self.b.shape[0], self.a.shape[1])
-        return shape[::-1] if self.transposed or self.embedding else shape
+        return shape[::-1] if self.embedding else shape
 
 
 class Peft(Checkpoint):
@@ -72,7 +73,7 @@ class Peft(Checkpoint):
             return self._file.load(entry.name)
         a, b = (factor.double() for factor in self.factors(update))
         product = update.scaling * (b.flatten(1) @ a.flatten(1))
-        if update.embedding or update.transposed:
+        if update.embedding:
             product = product.T
         return product.reshape(update.shape)
 
@@ -89,7 +90,7 @@ def _updates(entries: tuple[Entry, ...], config: Mapping[str, object], path: Pat
     pairs: dict[tuple[str, str], dict[str, Entry]] = defaultdict(dict)
     for entry in entries:
         if match := _FACTOR.fullmatch(entry.name):
-            pairs[match["module"].removeprefix(_PREFIX), match["name"] or ""][match["kind"]] = entry
+            pairs[match["module"].removeprefix(PREFIX), match["name"] or ""][match["kind"]] = entry
     several = len({adapter for _, adapter in pairs}) > 1
     found = {}
     for (module, adapter), factors in pairs.items():
@@ -109,8 +110,8 @@ def _update(module: str, factors: Mapping[str, Entry], config: Mapping[str, obje
         raise damaged(path, f"the factors of {module}, {a.shape} and {b.shape}, do not fit")
     if "float" not in (a.kind, b.kind):
         raise damaged(path, f"the factors of {module} are no floating-point numbers")
-    transposed = bool(config.get("fan_in_fan_out")) and not embedding and len(a.shape) == 2
-    return Update(a, b, embedding, transposed, _scaling(module, a.shape[0], config, path))
+    flag = bool(config.get("fan_in_fan_out"))
+    return Update(a, b, embedding, flag, _scaling(module, a.shape[0], config, path))
 
 
 def _scaling(module: str, rank: int, config: Mapping[str, object], path: Path) -> float:
@@ -127,8 +128,8 @@ def _scaling(module: str, rank: int, config: Mapping[str, object], path: Path) -
 
 def _fits(pattern: str, module: str, path: Path) -> bool:
     """PEFT takes a pattern as a regular expression for the end of the name; one that could take forever is refused."""
-    operators = len(re.findall(r"[*+?{]", pattern))
-    if len(pattern) > 500 or operators > 3 or re.search(r"\)[*+?{]", pattern):
+    bare = re.sub(r"\\.", "", pattern)  # without what is escaped
+    if len(pattern) > 500 or len(re.findall(r"[*+?{]", bare)) > 3 or re.search(r"\)[*+?{]", bare):
         raise CheckpointError(f"{path.with_name(CONFIG)}: the pattern {pattern[:60]!r} is too intricate: name modules")
     try:
         return bool(re.match(rf"(.*\.)?({pattern})$", module))

@@ -1,0 +1,110 @@
+"""The stability rule judged from readings of runs: spikes warned of, lead and false alarms, by rule and threshold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from eigenscope.monitor.rules import DEFAULTS, LEVELS, Limits
+from evidence import intervals
+
+LATELY = 100  # steps before a spike in which an alert that ended again still was a warning, by the milder count
+CALM = 200  # steps at the tuned step size before a run is driven to a spike
+DRIVES: dict[str, Callable[[int], float]] = {  # times the tuned step size, so many steps after the calm
+    "doubled every 50": lambda step: 2.0 ** (step / 50),
+    "doubled every 200": lambda step: 2.0 ** (step / 200),
+    "16 times at once": lambda step: 16.0,
+}
+LEVELS_TRIED = (0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
+MULTIPLES_TRIED = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+_FEWEST = 5  # readings before a median is one
+
+
+@dataclass
+class Course:
+    """What became of a run: readings at their steps, and the first step of its spike."""
+
+    task: str
+    drive: str | None
+    readings: list[tuple[int, float]] = field(default_factory=list)
+    spike: int | None = None
+    steps: int = 0
+    alerts: list[int] = field(default_factory=list)  # the steps at which the monitor itself raised its alert
+    share: float = 0.0
+
+    @property
+    def healthy(self) -> int:
+        """Steps in which nothing was the matter."""
+        return min(self.steps, CALM) if self.drive else self.steps if self.spike is None else 0
+
+
+def heard(course: Course, rule: str) -> Iterator[tuple[int, float]]:
+    """What a rule judges, by step: the ratio, the ratio over its usual one, or the ratio as it follows from the rate.
+
+    The last is known at each step for nothing: the ratio is proportional to the learning rate, which the loop sets.
+    """
+    known: list[float] = []
+    followed = dict(course.readings)
+    for step in range(course.steps) if rule == "foreseen" else followed:
+        if step in followed:
+            usual = median(known) if len(known) >= _FEWEST else math.inf
+            known.append(followed[step])
+            begun = _drive(course, step)
+            yield step, followed[step] / usual if rule == "multiple" else followed[step]
+        elif known and _drive(course, step) != _drive(course, step - 1):
+            yield step, known[-1] * _drive(course, step) / begun
+
+
+def _drive(course: Course, step: int) -> float:
+    return DRIVES[course.drive](step - CALM) if course.drive and step >= CALM else 1.0
+
+
+def raised(course: Course, rule: str, threshold: float) -> Iterator[tuple[int, int | None]]:
+    """The alerts of a run as pairs: the step of the check that raised one, and of the check that ended it."""
+    level, begun, limits = "ok", 0, Limits(threshold, math.inf, DEFAULTS["edge_of_stability"].hysteresis)
+    for step, value in heard(course, rule):
+        before, level = level, limits.level(value, level)
+        if LEVELS.index(level) > LEVELS.index(before):
+            begun = step
+        elif LEVELS.index(level) < LEVELS.index(before):
+            yield begun, step
+    if level != "ok":
+        yield begun, None
+
+
+def scored(courses: Sequence[Course], rule: str, threshold: float) -> dict[str, Any]:
+    """Spikes warned of, the lead, and false alarms, at one threshold."""
+    leads, spikes, lately, false, exposure = [], 0, 0, 0, 0
+    for course in courses:
+        alerts = list(raised(course, rule, threshold))
+        exposure += course.healthy
+        false += sum(begun < course.healthy for begun, _ in alerts)
+        if course.spike is not None:
+            spikes += 1
+            standing = [b for b, e in alerts if b < course.spike and (e is None or e >= course.spike)]
+            leads += [course.spike - standing[-1]] if standing else []
+            lately += any(b < course.spike and (e is None or e > course.spike - LATELY) for b, e in alerts)
+    return {
+        "rule": rule,
+        "threshold": threshold,
+        "warned": intervals.share(len(leads), spikes) if spikes else None,
+        "warned_lately": intervals.share(lately, spikes) if spikes else None,
+        "lead": intervals.median(leads) if leads else None,
+        "false_alarms": intervals.rate(false, max(exposure, 1)),
+        "healthy_steps": exposure,
+    }
+
+
+def curve(courses: Sequence[Course]) -> list[dict[str, Any]]:
+    """The three rules at all their thresholds."""
+    tried = [(rule, value) for rule in ("level", "foreseen") for value in LEVELS_TRIED]
+    tried += [("multiple", value) for value in MULTIPLES_TRIED]
+    return [scored(courses, rule, value) for rule, value in tried]
+
+
+def agrees(course: Course, default: float) -> bool:
+    """Whether the monitor itself raised the alerts that `raised` does."""
+    return [begun for begun, _ in raised(course, "level", default)] == course.alerts
