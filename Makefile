@@ -36,6 +36,7 @@ bench: .venv/benched  ## the figures in the docs, measured again
 	$(BIN)/python benchmarks/compress.py --json benchmarks/results/compress.json
 	$(BIN)/python benchmarks/lowrank.py --ranks 8,64 --json benchmarks/results/lowrank.json
 	$(BIN)/python benchmarks/lora.py --json benchmarks/results/lora.json
+	$(BIN)/python benchmarks/actions.py --json benchmarks/results/actions.json
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "eigenscope needs Python 3.11 or newer, this is " + sys.version.split()[0])'

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,18 @@ def main() -> None:
         results[name]["cpu_seconds"] = round(time.process_time() - start, 1)
         print(f"\n== {name}: {results[name]['question']}", *item.tell(results[name]), sep="\n", flush=True)
         if wanted.json:
-            wanted.json.write_text(json.dumps(results, indent=1) + "\n")
+            wanted.json.write_text(json.dumps(plain(results), allow_nan=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """As strict JSON has it: four digits, and a run that never got there as the word "inf"."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.4g}") if math.isfinite(value) else str(value)
+    return value
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draw the results of a benchmark for the docs: python benchmarks/plot.py [results/curvature.json]."""
+"""Draw results for the docs: python benchmarks/plot.py [results/curvature.json | results/actions.json]."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import matplotlib
 
 matplotlib.use("svg")
 
+from evidence import edge, warning
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).with_name("results")
 COLOURS = {"eigenscope": "#1f6feb"}
@@ -24,6 +26,9 @@ def main() -> None:
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS / "curvature.json"
     results = json.loads(source.read_text())
     plt.rcParams.update({"svg.hashsalt": "eigenscope", "font.size": 9, "svg.fonttype": "none"})
+    if "edge" in results:
+        _actions(results).savefig(source.with_suffix(".svg"), metadata={"Date": None})
+        return
     workloads = results["workloads"]
     figure, axes = plt.subplots(1, len(workloads), figsize=(3.6 * len(workloads), 2.6), squeeze=False)
     for axis, workload in zip(axes[0], workloads.values(), strict=True):
@@ -38,6 +43,18 @@ def main() -> None:
     target = source.with_suffix(".svg")
     figure.savefig(target, metadata={"Date": None})
     print(target)
+
+
+def _actions(results: dict[str, Any]) -> Figure:
+    """Where the control wins, where it loses, and what an earlier warning costs in false alarms."""
+    figure, axes = plt.subplots(1, 3, figsize=(10.8, 3.2))
+    for axis, name, optimizer in ((axes[0], "digits, smoothed labels", "heavy_ball"), (axes[1], "cifar", "sgd")):
+        edge.draw(results["edge"], axis, name, optimizer)
+    warning.draw(results["warning"], axes[2])
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure
 
 
 def _bars(axis: Axes, workload: dict[str, Any]) -> None:

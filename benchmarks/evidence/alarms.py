@@ -107,4 +107,4 @@ def curve(courses: Sequence[Course]) -> list[dict[str, Any]]:
 
 def agrees(course: Course, default: float) -> bool:
     """Whether the monitor itself raised the alerts that `raised` does."""
-    return [begun for begun, _ in raised(course, "level", default)] == course.alerts
+    return [begun for begun, _ in raised(course, "foreseen", default)] == course.alerts

@@ -7,12 +7,12 @@ the tuned one; those that spike all the same count as spikes. The tuned one is t
 of 3, of two seeds, by the training loss at the end. Three tasks in minibatches, and digits in full batches, where Adam
 trains at the edge by itself (Cohen et al. 2022).
 
-The alert is that of the monitor: rule `edge_of_stability`, `Monitor(every=20)` on 64 samples. A spike was warned of if
-the alert stood at the last check before its first step, by a milder count ("lately") if at some time in the 100 steps
-before; the lead, by the strict count, is from the check that raised it. A false alarm is an alert raised in a healthy
-run, or in the healthy 200 steps. From the same readings the rule is judged at other thresholds, with thresholds that
-are multiples of the median of the run's own readings so far, and with the ratio between two checks foreseen from the
-learning rate, to which it is proportional.
+The alert is that of the monitor: rule `edge_of_stability`, `Monitor(every=20)` on 64 samples, foreseen between two
+checks from the learning rate. A spike was warned of if the alert stood before its first step, by a milder count
+("lately") if at some time in the 100 steps before; the lead, by the strict count, is from the step that raised it. A
+false alarm is an alert raised in a healthy run, or in the healthy 200 steps. From the same readings the rule is judged
+at other thresholds, without foresight ("level"), and with thresholds that are multiples of the median of the run's own
+readings so far.
 """
 
 from __future__ import annotations
@@ -140,9 +140,8 @@ def judged(courses: list[Course], rates: dict[str, float]) -> dict[str, Any]:
     return {
         "tuned": rates,
         "measuring": median(course.share for course in courses),
-        "as_it_is": {name: scored([c for c in courses if c.task == name], "level", default) for name in rates},
-        "by_drive": {drive: scored([c for c in noisy if c.drive == drive], "level", default) for drive in DRIVES},
-        "by_drive_foreseen": {d: scored([c for c in noisy if c.drive == d], "foreseen", default) for d in DRIVES},
+        "as_it_is": {name: scored([c for c in courses if c.task == name], "foreseen", default) for name in rates},
+        "by_drive": {drive: scored([c for c in noisy if c.drive == drive], "foreseen", default) for drive in DRIVES},
         "minibatches": curve(noisy),
         "full_batches": curve([course for course in courses if course not in noisy]),
         "healthy_ratio": {name: _spread([c for c in courses if c.task == name]) for name in rates},

@@ -148,7 +148,18 @@ def test_a_flat_spectrum_is_called_so():
         model = nn.Sequential(nn.Linear(32, 32))
         model[0].weight.data = torch.linalg.qr(torch.randn(32, 32))[0]
     notes = es.compress(model, torch.randn(500, 32), keep=0.5).report.notes
-    assert any("low rank does not pay in 1 of 1 layers" in note for note in notes)
+    assert any("low rank is dear in 1 of 1 layer (0)" in note for note in notes)
+
+
+def test_a_flat_layer_that_stays_is_told_apart_from_one_that_was_taken():
+    with seeded(0):
+        model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32))
+        model[0].weight.data = torch.linalg.qr(torch.randn(32, 32))[0]
+        model[1].weight.data = torch.randn(32, 3) @ torch.randn(3, 32)  # all that is saved is saved here
+    made = es.compress(model, torch.randn(500, 32), keep=0.7)
+    assert {layer.name: layer.rank for layer in made.report.layers}["0"] is None
+    assert any(note.startswith("low rank does not pay in 1 of 2 layers (0)") for note in made.report.notes)
+    assert repr(made) == "<Compressed: 2,112 → 1,472 parameters, 1 of 2 layers; .model, .report>"
 
 
 def test_a_loss_says_which_rows_matter():

@@ -28,6 +28,7 @@ from eigenscope.compression.refit import refit as fit_again
 from eigenscope.compression.report import CompressionReport
 from eigenscope.compression.saving import save_compressed
 from eigenscope.compression.statistics import Progress
+from eigenscope.diagnostics.words import counted
 from eigenscope.errors import InputError
 from eigenscope.operators.isolation import differentiable
 
@@ -40,6 +41,11 @@ class Compressed:
 
     model: nn.Module
     report: CompressionReport
+
+    def __repr__(self) -> str:
+        r = self.report
+        layers = f"{sum(layer.rank is not None for layer in r.layers)} of {counted(len(r.layers), 'layer')}"
+        return f"<Compressed: {r.parameters:,} → {r.parameters_after:,} parameters, {layers}; .model, .report>"
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write `eigenscope.safetensors`, `eigenscope.json` and a Hugging Face model's configurations, all or nothing.

@@ -17,6 +17,7 @@ from eigenscope.compression.preparing import Prepared, Target
 from eigenscope.compression.report import CompressionReport, LayerReport
 from eigenscope.compression.statistics import Progress
 from eigenscope.compression.whitening import Truncation
+from eigenscope.diagnostics.words import counted, few
 
 _FLAT = 0.1  # relative error at the largest rank that saves anything, from which on a spectrum is called flat
 
@@ -164,11 +165,14 @@ def _notes(outcome: Outcome, layers: tuple[LayerReport, ...], compared: Mapping[
         for layer in outcome.prepared.layers
         if layer.rank_useful and _loss(layer, layer.rank_useful) > _FLAT
     ]
-    if flat:
+    left = {layer.name for layer in layers if layer.rank is None}
+    loses = f"the largest rank that saves anything already loses more than {_FLAT:.0%} of what they put out"
+    if names := [name for name in flat if name in left]:
+        yield f"low rank does not pay in {_of(names, layers)}: their spectra are flat, {loses}; they stay as they are"
+    if names := [name for name in flat if name not in left]:
         yield (
-            f"low rank does not pay in {len(flat)} of {len(layers)} layers ({', '.join(flat[:3])}"
-            f"{', ...' if len(flat) > 3 else ''}): their spectra are flat, and the largest rank that saves anything "
-            f"already loses more than {_FLAT:.0%}"
+            f"low rank is dear in {_of(names, layers)}: their spectra are flat, {loses}; the budget took them all the "
+            "same, and what that does to the model is in the model's output error"
         )
     before, after = compared["latency"], compared["latency_after"]
     if before and after and after.low > before.high:
@@ -177,11 +181,18 @@ def _notes(outcome: Outcome, layers: tuple[LayerReport, ...], compared: Mapping[
             "take longer than one large"
         )
     elif before and after and after.high >= before.low:
-        yield f"it is no faster that could be told: {after.median:.3g} ms instead of {before.median:.3g} ms a batch"
+        yield (
+            f"whether it is faster can't be told: {after.median:.3g} ms instead of {before.median:.3g} ms a batch lies "
+            "within the noise of the clock"
+        )
     samples = [s.moments.samples for s in outcome.prepared.statistics.values()]
     wide = max((min(c.rows, c.columns) for c in outcome.prepared.candidates), default=0)
     if samples and min(samples) < wide:
         yield (
-            f"the calibration is small: it is worth {min(samples):.0f} rows in one layer, and layers have up to {wide} "
-            "dimensions; more of it makes ranks and factors more reliable"
+            f"the calibration is small: it is worth {counted(round(min(samples)), 'row')} in one layer, and layers have "
+            f"up to {wide} dimensions; more of it makes ranks and factors more reliable"
         )
+
+
+def _of(names: list[str], layers: tuple[LayerReport, ...]) -> str:
+    return f"{len(names)} of {counted(len(layers), 'layer')} ({few(names)})"

@@ -69,12 +69,12 @@ class PCA:
     ) -> None:
         self.n_components, self.method, self.tolerance, self.seed = n_components, method, tolerance, seed
 
-    def fit(self, X: Float[Array, "m n"]) -> PCA:
-        """Find the components of the rows of X."""
+    def fit(self, X: Float[Array, "m n"], y: object = None) -> PCA:
+        """Find the components of the rows of X; `y` is there for pipelines, and not looked at."""
         self._fitted(X)
         return self
 
-    def fit_transform(self, X: Float[Array, "m n"]) -> Float[Array, "m k"]:
+    def fit_transform(self, X: Float[Array, "m n"], y: object = None) -> Float[Array, "m k"]:
         """The coordinates of the rows of X among their own components."""
         left, values = self._fitted(X)
         return returned(left * values, X)  # type: ignore[no-any-return]

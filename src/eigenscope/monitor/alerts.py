@@ -171,6 +171,15 @@ class AlertBook:
         found = (self._judge(rule, reading) for name, rule in RULES.items() if self.limits[name].enabled)
         return [alert for alert in found if alert is not None]
 
+    def foresee(self, reading: CurvatureReading) -> Alert | None:
+        """Raise the alert of the edge ahead of the check, for a reading whose ratio follows from the learning rate."""
+        rule, before = RULES["edge_of_stability"], self.level("edge_of_stability")
+        value = rule.read(reading)
+        if value is None or LEVELS.index(self.limits[rule.name].level(value, before)) <= LEVELS.index(before):
+            return None
+        words = f"{rule.message(reading)}, foreseen: its learning rate has risen since the last check"
+        return self._judge(replace(rule, message=lambda _: words), reading)
+
     def _judge(self, rule: Rule, reading: CurvatureReading) -> Alert | None:
         value, limits, before = rule.read(reading), self.limits[rule.name], self.level(rule.name)
         if value is None and before == "ok":

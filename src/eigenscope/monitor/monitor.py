@@ -23,6 +23,7 @@ from eigenscope.monitor.acting import Acting
 from eigenscope.monitor.alerts import Alert, AlertBook, not_recorded
 from eigenscope.monitor.checking import Checks
 from eigenscope.monitor.environment import describe_model, describe_optimizer, environment
+from eigenscope.monitor.foreseeing import Foreseeing
 from eigenscope.monitor.hearing import Hearing
 from eigenscope.monitor.instruments import Instruments, Reading
 from eigenscope.monitor.policy import Policy
@@ -138,6 +139,7 @@ class Monitor:
         )  # fmt: skip
         if self._recorder.problem:
             self._telling.tell(self.alerts.raise_(not_recorded(0, self._recorder.problem, 0)))
+        self._foreseeing = Foreseeing(self.alerts)
         self._acting: Acting | None = None
         if policy.actions:
             self._begin_to_act(policy)
@@ -153,12 +155,17 @@ class Monitor:
             self.step_count = step = self.step_count + 1
             if loss is not None:
                 self._hearing.hear(step, loss)
+            rate = 0.0
             if self.optimizer is not None:
-                self._note_rate(step, self.optimizer.param_groups[0])
+                rate = self._note_rate(step, self.optimizer.param_groups[0])
+                if rate >= self._foreseeing.limit:
+                    self._telling.tell(self._foreseeing.rise(step, rate))
             checks = self._checks
             due = checks.schedule.due(step)
             if due:
                 reading = checks.due(step, self.optimizer)
+                if reading is not None:
+                    self._foreseeing.checked(reading, rate)
             if self._acting is not None:
                 self._acting.step(due)
         except Exception as error:  # the loop goes on whatever happens here
@@ -175,13 +182,15 @@ class Monitor:
             self._telling.contain(self.step_count, error)
             return None
 
-    def _note_rate(self, step: int, group: dict[str, Any]) -> None:
+    def _note_rate(self, step: int, group: dict[str, Any]) -> float:
+        """Record the learning rate, and return it; 0 where only an accelerator knows it."""
         rate = group["lr"]
         if "step_factor" in group:  # of an action that controls the step
             rate = rate * group["step_factor"]
         if isinstance(rate, Tensor):  # a scheduler may change it in place before it is written
             rate = float(rate) if rate.device.type == "cpu" else rate.detach().clone()
         self._record("learning_rate", step, rate)
+        return float(rate) if isinstance(rate, float | int) else 0.0
 
     # -- acting ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,47 @@
+"""The edge of stability between two checks: the ratio is proportional to the learning rate, which the loop sets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from eigenscope.diagnostics.reading import CurvatureReading
+from eigenscope.monitor.alerts import Alert, AlertBook
+from eigenscope.monitor.rules import LEVELS
+
+RULE = "edge_of_stability"
+
+
+class Foreseeing:
+    """Knows up to which learning rate the last reading's ratio stays below the rule's next threshold."""
+
+    def __init__(self, alerts: AlertBook) -> None:
+        self._alerts = alerts
+        self._reading: CurvatureReading | None = None
+        self._rate = 0.0  # when it was measured
+        self.limit = math.inf  # all that a step has to compare with
+
+    def checked(self, reading: CurvatureReading, rate: float) -> None:
+        """A new reading, measured at this learning rate."""
+        self._reading, self._rate = reading, rate
+        self._look_ahead()
+
+    def rise(self, step: int, rate: float) -> Alert | None:
+        """The learning rate has passed the limit: the alert that the next check would raise if nothing else changed."""
+        assert self._reading is not None
+        ratio = self._reading.stability_ratio
+        assert ratio.value is not None
+        coming = replace(ratio, value=ratio.value * rate / self._rate)
+        raised = self._alerts.foresee(replace(self._reading, step=step, stability_ratio=coming))
+        self._look_ahead(above=rate)
+        return raised
+
+    def _look_ahead(self, above: float = 0.0) -> None:
+        ratio = self._reading.stability_ratio.value if self._reading is not None else None
+        limits, level = self._alerts.limits[RULE], self._alerts.level(RULE)
+        self.limit = math.inf
+        if not ratio or not 0 < ratio < math.inf or self._rate <= 0 or not limits.enabled:
+            return
+        worse = [limits.threshold(name) for name in LEVELS[LEVELS.index(level) + 1 :]]
+        rates = [self._rate * threshold / ratio for threshold in worse if threshold is not None]
+        self.limit = min((rate for rate in rates if rate > above), default=math.inf)
