@@ -8,7 +8,7 @@ plain SVD    of each weight, one rank ratio for all layers; and so the next thre
 ASVD         inputs scaled by (mean |x|)^½ before the SVD (Yuan et al. 2023).
 whitening    truncation-aware whitening as in SVD-LLM (Wang et al. 2024), as simple as it gets.
 goldcrest    goldcrest 0.1.0, its SVD-LLM pipeline (pip install goldcrest==0.1.0 tensorly tensorly-torch --no-deps).
-eigenscope   es.compress; also with refit=True. Everything else is left at its default.
+eigenscope   es.compress; also with refit=True; `forward` is the workload's, everything else at its default.
 All get the same calibration batches. Seconds are of the compression with its report: wall-clock, and of the processor.
 """
 

@@ -189,8 +189,8 @@ def _notes(outcome: Outcome, layers: tuple[LayerReport, ...], compared: Mapping[
     wide = max((min(c.rows, c.columns) for c in outcome.prepared.candidates), default=0)
     if samples and min(samples) < wide:
         yield (
-            f"the calibration is small: it is worth {counted(round(min(samples)), 'row')} in one layer, and layers have "
-            f"up to {wide} dimensions; more of it makes ranks and factors more reliable"
+            f"the calibration is small: it is worth {counted(round(min(samples)), 'row')} in one layer, and layers "
+            f"have up to {wide} dimensions; more of it makes ranks and factors more reliable"
         )
 
 
