@@ -159,7 +159,7 @@ def _map(page: Page) -> str:
     return f"""<section aria-label="The model, layer by layer" data-scripted hidden>
 <div class="bar"><h2>The model: kinds of {page.noun[1]}, layer by layer</h2>
 <label>colour by <select id="quantity">{options}</select></label></div>
-<div class="scroll"><table class="map" id="map"></table></div>
+<div class="scroll" tabindex="0" role="region" aria-label="Map of the layers"><table class="map" id="map"></table></div>
 <p class="legend"><span id="low"></span><i></i><span id="high"></span><span class="readout" id="readout"></span></p>
 </section>
 {_DETAIL}"""

@@ -99,17 +99,18 @@ function filterRows() {
   byId("nothing").textContent = shown ? "" : `None of the ${rows.length} fits ${asked}: clear the filter to see all.`;
 }
 
-/** Say, where the table is wider than its place, that there is more to the right. */
+/** Show, where a table is wider than its place, that there is more to the right: it fades; of the long one say so, too. */
 function startScrolling() {
-  const table = byId("rows");
-  const place = /** @type {HTMLElement} */ (table.parentElement);
-  const told = () => {
-    const more = place.scrollWidth - place.clientWidth - place.scrollLeft > 4;
-    byId("sideways").hidden = !more;
-    place.classList.toggle("more", more);
-  };
-  place.addEventListener("scroll", told, { passive: true });
-  new ResizeObserver(told).observe(place);
+  const long = byId("rows").parentElement;
+  for (const place of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".scroll, .tall"))) {
+    const told = () => {
+      const more = place.scrollWidth - place.clientWidth - place.scrollLeft > 4;
+      place.classList.toggle("more", more);
+      if (place === long) byId("sideways").hidden = !more;
+    };
+    place.addEventListener("scroll", told, { passive: true });
+    new ResizeObserver(told).observe(place);
+  }
 }
 
 function start() {
