@@ -48,7 +48,8 @@ def heard(course: Course, rule: str) -> Iterator[tuple[int, float]]:
     """
     known: list[float] = []
     followed = dict(course.readings)
-    for step in range(course.steps) if rule == "foreseen" else followed:
+    told = course.steps - (course.spike is not None)  # the step at which a spike is seen is the run's end
+    for step in range(told) if rule == "foreseen" else followed:
         if step in followed:
             usual = median(known) if len(known) >= _FEWEST else math.inf
             known.append(followed[step])
