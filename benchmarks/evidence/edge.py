@@ -202,8 +202,11 @@ def draw(
     """The loss over the tuned one by step size over the tuned one, a line a way."""
     for way in WAYS:
         points = result["range"][name][optimizer][way]["quotients"]
-        steps, values = [2.0 ** int(o) for o in points], [v["value"] for v in points.values()]
+        steps, values = [2.0 ** int(o) for o in points], [float(v["value"]) for v in points.values()]
+        values = [min(value, 1e3) for value in values]  # what blew up leaves the picture
         axes.plot(steps, values, marker=".", label=way)
     axes.axhline(WELL, color="C7", linewidth=0.8)
-    axes.set(xscale="log", yscale="log", ylim=(0.9, 10), xlabel="step size / tuned", ylabel="loss / tuned loss")
-    axes.legend(title=f"{name}, {optimizer}", fontsize="small")
+    axes.set_xscale("log", base=2)
+    axes.set(yscale="log", ylim=(0.9, 10), xlabel="step size / tuned", ylabel="loss / tuned loss")
+    axes.set_title(f"{name}, {optimizer.replace('_', ' ')}", fontsize="medium")
+    axes.legend(fontsize="small")
