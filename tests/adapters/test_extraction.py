@@ -150,11 +150,11 @@ def megabytes(name):
 torch.set_num_threads(1)
 from eigenscope.adapters.extracting import extract_lora
 folder, count = sys.argv[1], int(sys.argv[2])
-small = torch.randn(40, 40)
-extract_lora({"a.weight": small}, {"a.weight": small + torch.ones(40, 40)})  # what is loaded once
+paths = f"{folder}/base-{count}.safetensors", f"{folder}/tuned-{count}.safetensors"
+extract_lora(*paths)  # loads once whatever these matrices need
 Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
 before = megabytes("VmRSS:")
-found = extract_lora(f"{folder}/base-{count}.safetensors", f"{folder}/tuned-{count}.safetensors")
+found = extract_lora(*paths)
 print(json.dumps({"mb": megabytes("VmHWM:") - before, "layers": len(found.report.layers)}))
 """
 
