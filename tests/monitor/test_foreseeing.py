@@ -65,3 +65,17 @@ def test_a_rule_that_is_off_foresees_nothing(calm):
 def test_a_rate_that_falls_or_stays_tells_nothing(calm):
     rate, _ = calm
     assert run([rate] * 10 + [rate / 2] * 5)[0] == []
+
+
+def test_of_another_optimizer_nothing_is_foreseen_before_its_first_reading(calm):
+    """Its rate is in other units: twenty times the old one may be the same step."""
+    chosen = scenario("healthy")
+    optimizer = torch.optim.SGD(chosen.model.parameters(), lr=calm[0])
+    with es.Monitor(
+        chosen.model, chosen.loss_fn, chosen.probe, optimizer=optimizer, every=1, flow=False, lipschitz=False,
+        act="ask", replace_optimizer=lambda _: None,
+    ) as monitor:  # fmt: skip
+        monitor.step(1.0)
+        assert monitor._foreseeing.limit < 1e3
+        monitor._replace_optimizer(torch.optim.AdamW(chosen.model.parameters(), lr=1e4))
+        assert monitor._foreseeing.limit == float("inf")

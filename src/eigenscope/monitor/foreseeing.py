@@ -26,6 +26,10 @@ class Foreseeing:
         self._reading, self._rate = reading, rate
         self._look_ahead()
 
+    def forget(self) -> None:
+        """Until the next reading nothing is foreseen: another optimizer, or a newer reading at a rate not noted."""
+        self.limit = math.inf
+
     def rise(self, step: int, rate: float) -> Alert | None:
         """The learning rate has passed the limit: the alert that the next check would raise if nothing else changed."""
         assert self._reading is not None

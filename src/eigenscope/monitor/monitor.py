@@ -176,6 +176,7 @@ class Monitor:
         """Measure now, due or not; None if that failed (an alert says why). `cold=None` lets the schedule choose."""
         if self._closed:
             return None
+        self._foreseeing.forget()
         try:
             return self._checks.curvature(self.step_count, self.optimizer, cold=cold)
         except Exception as error:
@@ -242,6 +243,7 @@ class Monitor:
         self._policy().release()
         self._swap(optimizer)
         self.optimizer = optimizer
+        self._foreseeing.forget()
         self._policy().loop.follow(optimizer)
 
     # -- the state ------------------------------------------------------------------------------------------------
