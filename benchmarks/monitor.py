@@ -1,10 +1,10 @@
 """What does the monitor cost a training run?
 
-    python benchmarks/monitor.py [--seconds 60] [--json FILE]
+    python benchmarks/monitor.py [--seconds 60] [--models mlp,cnn] [--budgets 1,2,5] [--json FILE]
 
 For each budget the same training runs twice in turn, without and with a monitor, for a fixed number of steps: the
-share that the monitor says it took, and how much longer the run really was. Then the cost of a step that is not due.
-What the run file takes, and how soon a reading is on the page, is in run_file.py.
+share that the monitor says it took, and how much longer the run really was; the probe is 64 samples. Then the cost of
+a step that is not due. What the run file takes, and how soon a reading is on the page, is in run_file.py.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from run_file import environment
 from workloads import WORKLOADS, Workload, mean_loss
 
 import eigenscope as es
+
+PROBE = 64  # samples
 
 
 def train(work: Workload, steps: int, monitor: es.Monitor | None) -> float:
@@ -44,9 +46,8 @@ def overhead(name: str, budget: float, seconds: float, folder: Path) -> dict[str
     steps = max(int(seconds / pace / 40), 1)
     times: dict[str, list[float]] = {"plain": [], "watched": []}
     clock = _TrainingClock()
-    monitor = es.Monitor(
-        watched.model, mean_loss, [watched.batch], budget=budget, run=folder / f"{name}-{budget}", clock=clock
-    )
+    probe = tuple(part[:PROBE] for part in watched.batch)
+    monitor = es.Monitor(watched.model, mean_loss, [probe], budget=budget, run=folder / f"{name}-{budget}", clock=clock)
     for _ in range(40):
         times["plain"].append(train(plain, steps, None))
         clock.resume()
@@ -104,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60, help="of plain training, for each row (default 60)")
     parser.add_argument("--models", default="mlp,cnn", help="of workloads.py, by comma (default mlp,cnn)")
+    parser.add_argument("--budgets", default="1,2,5", help="per cent of the training time (default 1,2,5)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -111,7 +113,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         print(f"{'model':6} {'budget':>7} {'measuring':>10} {'slower by':>10} {'checks':>7} {'steps':>8}")
         for name in options.models.split(","):
-            for budget in (0.01, 0.02, 0.05):
+            for budget in (float(part) / 100 for part in options.budgets.split(",")):
                 row = overhead(name, budget, options.seconds, Path(folder))
                 rows.append(row)
                 print(

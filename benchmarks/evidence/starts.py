@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from evidence import tasks
 from evidence.tasks import Task, cifar_task, digits_task, loss_fn
 
 WIDTH = 32
@@ -29,7 +30,7 @@ class Start:
 
     def saddle(self, seed: int) -> nn.Sequential:
         """The same for the same seed."""
-        torch.manual_seed(seed)
+        torch.manual_seed(tasks.first_seed + seed)
         model = self.network()
         self.settle(model, self.task)
         return model

@@ -16,6 +16,14 @@ from eigenscope.scenarios import digits
 Batch = tuple[Tensor, Tensor]
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "datasets"  # beside the project, where it lies
 PROBE, HELD_OUT = 256, 400
+first_seed = 0  # what `actions.py --first-seed` adds to the seeds of all runs
+
+
+def found(name: str, what: str) -> Path:
+    """A data file, or one line that says what is missing; digits come with scikit-learn."""
+    if not (DATA / name).exists():
+        raise SystemExit(f"{name} ({what}) is not in {DATA}: put it there, or leave its item out")
+    return DATA / name
 
 
 @dataclass(frozen=True)
@@ -30,12 +38,12 @@ class Task:
 
     def model(self, seed: int) -> nn.Module:
         """The same start for the same seed."""
-        torch.manual_seed(seed)
+        torch.manual_seed(first_seed + seed)
         return self.build()
 
     def batches(self, steps: int, seed: int) -> Iterator[Batch]:
         """The minibatches of `steps` steps, the same for the same seed."""
-        generator = torch.Generator().manual_seed(10_000 + seed)
+        generator = torch.Generator().manual_seed(10_000 + first_seed + seed)
         inputs, labels = self.train
         for _ in range(steps):
             chosen = torch.randint(len(labels), (self.batch_size,), generator=generator)
@@ -83,7 +91,7 @@ def digits_task() -> Task:
 
 def cifar_task() -> Task:
     """2,000 images of CIFAR-10, 1,600 to train, at 16 × 16 pixels; a network of three convolutions."""
-    file = np.load(DATA / "cifar10-test-2000.npz")
+    file = np.load(found("cifar10-test-2000.npz", "2,000 images of CIFAR-10's test set, uint8, with their labels"))
     names = {name: file[name] for name in file.files}
     images = next(value for value in names.values() if value.ndim == 4)
     labels = torch.as_tensor(next(value for value in names.values() if value.ndim == 1)).long()
@@ -101,7 +109,7 @@ def cifar_task() -> Task:
 
 def shakespeare_task(length: int = 32) -> Task:
     """The first 200,000 characters of Shakespeare's plays in windows; a transformer of one block, 18,000 parameters."""
-    text = (DATA / "tinyshakespeare.txt").read_text()[:200_000]
+    text = found("tinyshakespeare.txt", "Karpathy's tiny Shakespeare, 1.1 MB").read_text()[:200_000]
     letters = sorted(set(text))
     code = torch.tensor([letters.index(letter) for letter in text])
     windows = code[: (len(code) - 1) // length * length].view(-1, length)

@@ -37,6 +37,7 @@ class Recorder:
                 self._writer = RunWriter(run, config=config, environment=environment)
             except RunFileError as error:
                 self._unopened = str(error)
+        self.scalar = self._writer.scalar if self._writer else self._keep_none  # said at each step: the shortest way
 
     @property
     def path(self) -> Path | None:
@@ -50,10 +51,8 @@ class Recorder:
     def dropped(self) -> int:
         return self._writer.dropped if self._writer else self._lost
 
-    def scalar(self, name: str, step: int, value: Any, error: float | None = None) -> None:
-        if self._writer is not None:
-            self._writer.scalar(name, step, value, error)
-        elif self._unopened:
+    def _keep_none(self, name: str, step: int, value: Any, error: float | None = None) -> None:
+        if self._unopened:
             self._lost += 1
 
     def reading(self, reading: CurvatureReading, share: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from eigenscope.runs import store
 from eigenscope.runs.encoding import one_line, to_json
 
-FLUSH_SECONDS = 0.05  # between two batches; readings and alerts don't wait for it
+FLUSH_SECONDS = 0.2  # between two batches, each of which costs training the interpreter; readings and alerts don't wait
 HEARTBEAT_SECONDS = 1.0
 REQUEST_SECONDS = 0.25  # between two looks for requests, while there is something to be asked for
 LONGEST_RETRY_SECONDS = 5.0

@@ -23,7 +23,7 @@ class RunWriter:
     """Writes one run file, in batches, on one background thread.
 
     Nothing here blocks on the disk or raises once the file is open: what can't be stored is counted in
-    `dropped`, and `problem` says why. A process that is killed loses what it said in its last tenth of a
+    `dropped`, and `problem` says why. A process that is killed loses what it said in its last quarter of a
     second. In a forked child the writer is closed: the run belongs to the process that opened it. A writer that
     nobody holds any more is closed, as are all at exit.
 
