@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ class Workload:
     about: str
     model: nn.Module
     batch: Batch
+    draw: Callable[[torch.Generator], Batch]  # a minibatch of the training set
 
     @property
     def num_parameters(self) -> int:
@@ -60,8 +62,9 @@ def mlp() -> Workload:
     model = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 16), nn.Tanh(), nn.Linear(16, 10))
     images, labels = _digits()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    _train(model, optimizer, lambda rng: _pick(images, labels, 64, rng), steps=300)
-    return _finish("mlp", "MLP 64-32-16-10, tanh, digits", model, (images[:512], labels[:512]))
+    draw = partial(_pick, images, labels, 64)
+    _train(model, optimizer, draw, steps=300)
+    return _finish("mlp", "MLP 64-32-16-10, tanh, digits", model, (images[:512], labels[:512]), draw)
 
 
 def cnn() -> Workload:
@@ -74,8 +77,9 @@ def cnn() -> Workload:
     images, labels = _digits()
     images = images.reshape(-1, 1, 8, 8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    _train(model, optimizer, lambda rng: _pick(images, labels, 64, rng), steps=100)
-    return _finish("cnn", "CNN with batch norm, digits", model, (images[:256], labels[:256]))
+    draw = partial(_pick, images, labels, 64)
+    _train(model, optimizer, draw, steps=100)
+    return _finish("cnn", "CNN with batch norm, digits", model, (images[:256], labels[:256]), draw)
 
 
 def gpt() -> Workload:
@@ -84,9 +88,10 @@ def gpt() -> Workload:
     tokens, vocabulary = characters()
     model = GPT(vocabulary, width=128, depth=4, heads=4, context=64)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01)
-    _train(model, optimizer, lambda rng: window(tokens, 8, 64, rng), steps=400)
-    probe = window(tokens, 8, 64, torch.Generator().manual_seed(1))
-    return _finish("gpt", "GPT, 4 blocks of width 128, tied head, characters", model, probe)
+    draw = partial(window, tokens, 8, 64)
+    _train(model, optimizer, draw, steps=400)
+    probe = draw(torch.Generator().manual_seed(1))
+    return _finish("gpt", "GPT, 4 blocks of width 128, tied head, characters", model, probe, draw)
 
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {"mlp": mlp, "cnn": cnn, "gpt": gpt}
@@ -162,10 +167,15 @@ def _train(
     optimizer.zero_grad()
 
 
-def _finish(name: str, about: str, model: nn.Module, batch: Batch) -> Workload:
+def _finish(
+    name: str, about: str, model: nn.Module, batch: Batch, draw: Callable[[torch.Generator], Batch]
+) -> Workload:
+    return Workload(name, about, model.float().eval(), _single(batch), lambda rng: _single(draw(rng)))
+
+
+def _single(batch: Batch) -> Batch:
     inputs, targets = batch
-    inputs = inputs.float() if inputs.is_floating_point() else inputs
-    return Workload(name, about, model.float().eval(), (inputs, targets))
+    return (inputs.float() if inputs.is_floating_point() else inputs), targets
 
 
 def _digits() -> Batch:
