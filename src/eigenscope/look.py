@@ -31,8 +31,8 @@ from eigenscope.operators.loss_operator import LossOperator
 from eigenscope.operators.probe import BatchWeight, LossFunction
 from eigenscope.settings import MATRICES, Memory, Settings
 
-# A warm start's mix (benchmarks/warm.py): the lower end lies close and converges slowly, so its vectors weigh most; then
-# the top few that are wanted; the random part is what an eigenvalue that has risen elsewhere is found by.
+# A warm start's mix (benchmarks/warm.py): the lower end lies close and converges slowly, so its vectors weigh most;
+# then the top few that are wanted. The random part is what an eigenvalue that has risen elsewhere is found by.
 _LOWER_WEIGHTS, _TOP_WEIGHT = (100.0, 30.0, 10.0, 5.0, 2.0), 10.0
 Progress = Callable[[int, int], None]  # products done, products at most
 

@@ -1,5 +1,6 @@
 """The step stays under the edge of stability, measured by a look that is not the control's own."""
 
+import copy
 import math
 from itertools import pairwise
 
@@ -9,8 +10,9 @@ from torch.optim import lr_scheduler
 
 import eigenscope as es
 from actions.training import flat, train
-from eigenscope.actions import ControlStep, Evidence, Situation
+from eigenscope.actions import ControlStep, Evidence, Situation, Snapshot
 from eigenscope.diagnostics.stability import stability_edge
+from eigenscope.diagnostics.step_factor import step_factor
 from eigenscope.scenarios import cross_entropy, network, squared_error
 
 TARGET = 0.9
@@ -111,7 +113,7 @@ def test_with_momentum_in_minibatches_the_run_ends_near_what_a_tuned_step_gives(
     assert run(rate, True) < 0.1
 
 
-def test_measurements_may_be_kept_apart_after_the_first_ten(model, data):
+def test_measurements_may_be_kept_apart(model, data):
     optimizer = torch.optim.SGD(model.parameters(), lr=10.0, momentum=0.9)
     control = ControlStep(least=5).bind(model, cross_entropy, data, optimizer)
     measured = []
@@ -120,23 +122,35 @@ def test_measurements_may_be_kept_apart_after_the_first_ten(model, data):
         train(model, optimizer, (data[0][chosen], data[1][chosen]))
         if control.step() is not None:
             measured.append(step)
-    assert measured[:9] == list(range(9))
-    assert {b - a for a, b in pairwise(measured[10:])} <= set(range(5, 11))
+    assert measured[:2] == [0, 4]  # steps: by fours until they are `least` apart
+    assert {b - a for a, b in pairwise(measured[1:])} <= set(range(5, 11))
     assert float(cross_entropy(model, data).detach()) < 2.3
 
 
-def test_a_gradient_that_has_grown_is_measured_on_before_its_step(model, data):
+@pytest.mark.parametrize("closure", [False, True])
+def test_a_gradient_that_has_grown_is_measured_on_before_its_step(closure, model, data):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     control = ControlStep(least=50, every=50).bind(model, cross_entropy, data, optimizer)
     train(model, optimizer, data, 20, after=control.step)
-    measured, factors = control.num_measurements, []
+    measured = control.num_measurements
     with torch.no_grad():
         model[0].weight.mul_(20)  # something of outside: the control is not due for long
         model[-1].weight.mul_(20)
-    optimizer.register_step_post_hook(lambda *_: factors.append(control.factor))
-    train(model, optimizer, data, 1, after=control.step)
+    weights = flat(model)
+
+    def gradients():
+        optimizer.zero_grad()
+        loss = cross_entropy(model, data)
+        loss.backward()
+        return loss
+
+    optimizer.step(gradients) if closure else (gradients(), optimizer.step())
     assert control.num_measurements == measured + 1
-    assert factors[0] < 1.0, "already in that step"
+    assert control.factor < 1.0
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+    taken = weights - 0.01 * control.factor * gradient
+    torch.testing.assert_close(flat(model), taken, msg="already in that step")
+    assert optimizer.param_groups[0]["lr"] == 0.01
 
 
 def test_a_measurement_that_fails_within_a_step_is_told_after_it(model, data):
@@ -247,7 +261,79 @@ def test_the_published_ratio_knows_of_the_factor(model, data):
     assert stability_edge(optimizer, list(model.parameters())).scale == pytest.approx(control.factor * past)
     control.release()
     assert stability_edge(optimizer, list(model.parameters())).scale == past
-    assert "step_factor" not in optimizer.param_groups[0]
+
+
+@pytest.mark.parametrize("loaded", ["before", "after"])
+def test_a_resumed_run_is_controlled_by_what_is_measured_then(loaded, model, data):
+    """The checkpoint says nothing of the factor, whether it is loaded before the control is bound or after."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=30.0)
+    control = ControlStep().bind(model, cross_entropy, data, optimizer)
+    train(model, optimizer, data, 10, after=control.step)
+    assert control.factor < 0.2
+    again = network(2)
+    resumed = torch.optim.SGD(again.parameters(), lr=0.01)
+    control = ControlStep().bind(again, cross_entropy, data, resumed) if loaded == "after" else None
+    again.load_state_dict(model.state_dict())
+    resumed.load_state_dict(optimizer.state_dict())
+    control = control or ControlStep().bind(again, cross_entropy, data, resumed)
+    lam, used = es.sharpness(again, cross_entropy, data).lambda_max.value, []
+    resumed.register_step_pre_hook(lambda o, *_: used.append(o.param_groups[0]["lr"]))
+    train(again, resumed, data)
+    assert used == [30.0 * control.factor]
+    assert 0.5 * TARGET < lam * used[0] / 2 <= 1.03 * TARGET, "the first step, too"
+    control.step()
+    published = es.curvature(again, cross_entropy, data, optimizer=resumed, max_matvecs=40).stability_ratio.value
+    lam = es.sharpness(again, cross_entropy, data).lambda_max.value
+    assert published == pytest.approx(lam * 30.0 * control.factor / 2, rel=0.03)
+
+
+def test_a_run_resumed_without_a_control_is_measured_as_it_is(model, data):
+    optimizer = torch.optim.SGD(model.parameters(), lr=30.0)
+    ControlStep().bind(model, cross_entropy, data, optimizer)
+    resumed = torch.optim.SGD(model.parameters(), lr=1.0)
+    resumed.load_state_dict(optimizer.state_dict())
+    past = plain_ratio(model, cross_entropy, data, resumed)
+    assert past == pytest.approx(15 * es.sharpness(model, cross_entropy, data).lambda_max.value, rel=0.02)
+    assert past > 4
+
+
+def test_a_copy_of_a_controlled_optimizer_is_not_controlled(model, data):
+    optimizer = torch.optim.SGD(model.parameters(), lr=30.0)
+    control = ControlStep().bind(model, cross_entropy, data, optimizer)
+    assert step_factor(optimizer) == control.factor < 0.5
+    assert step_factor(copy.deepcopy(optimizer)) == 1.0
+
+
+def test_a_restored_run_under_a_standing_control_goes_on_as_it_went_then_to_the_bit(model, data):
+    """Of another action that was taken back: the factor of then belongs to the weights of then."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=30.0)
+    control = ControlStep().bind(model, cross_entropy, data, optimizer)
+    train(model, optimizer, data, 3, after=control.step)
+    factor, before = control.factor, Snapshot.of(model, optimizer)
+    train(model, optimizer, data, 8, after=control.step)
+    then, measured = (flat(model), control.factor, control.ratio), control.num_measurements
+    assert control.factor != factor
+    for _ in range(2):
+        before.restore()
+        assert step_factor(optimizer) == control.factor == factor
+        assert plain_ratio(model, cross_entropy, data, optimizer) <= 1.03 * TARGET
+        train(model, optimizer, data, 8, after=control.step)
+        assert torch.equal(flat(model), then[0])
+        assert (control.factor, control.ratio) == then[1:]
+        assert control.num_measurements == measured
+
+
+def test_a_restore_brings_back_no_control_that_was_let_go(model, data):
+    optimizer = torch.optim.SGD(model.parameters(), lr=30.0)
+    control = ControlStep().bind(model, cross_entropy, data, optimizer)
+    before = Snapshot.of(model, optimizer)
+    control.release()
+    before.restore()
+    assert step_factor(optimizer) == 1.0
+    rates = []
+    optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+    train(model, optimizer, data)
+    assert rates == [30.0]
 
 
 def test_as_an_action_it_needs_no_call_and_comes_off_again(situation, model, data):

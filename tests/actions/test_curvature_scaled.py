@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import eigenscope as es
-from actions.training import flat, gradient_of, train
+from actions.training import WithEmbedding, closure_of, flat, gradient_of, tokens, train, train_scaled
 from eigenscope.actions import CurvatureScaledStep, Evidence, Situation
 from eigenscope.scenarios import cross_entropy, squared_error
 from oracles import dense_hessian
@@ -135,10 +135,94 @@ def test_a_step_that_raised_changes_nothing(model, data):
     assert torch.equal(flat(model), before)
 
 
-def test_it_helped_if_the_loss_fell():
+@pytest.mark.parametrize("keyword", [False, True])
+def test_with_a_closure_the_steps_are_those_without_to_the_bit(keyword, model, data):
+    batches = [(data[0][i : i + 64], data[1][i : i + 64]) for i in range(0, 256, 64)]
+    models = [model, copy.deepcopy(model)]
+    first, second = (torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9) for m in models)
+    for one, optimizer in zip(models, (first, second), strict=True):
+        CurvatureScaledStep(5, every=2).bind(one, cross_entropy, data, optimizer)
+    for batch in batches:
+        train(models[0], first, batch)
+        closure = closure_of(models[1], second, batch)
+        second.step(closure=closure) if keyword else second.step(closure)
+    assert torch.equal(flat(models[0]), flat(models[1]))
+
+
+def test_a_fused_optimizer_under_a_grad_scaler_takes_the_same_steps(model, data):
+    models = [model, copy.deepcopy(model)]
+    scaled, plain = (torch.optim.SGD(m.parameters(), lr=0.05, fused=True) for m in models)
+    for one, optimizer in zip(models, (scaled, plain), strict=True):
+        CurvatureScaledStep(3).bind(one, cross_entropy, data, optimizer)
+    train_scaled(models[0], scaled, data, 3)
+    train(models[1], plain, data, 3)
+    torch.testing.assert_close(flat(models[0]), flat(models[1]), rtol=1e-3, atol=1e-5)
+
+
+def test_a_step_that_a_grad_scaler_leaves_out_moves_nothing(model, data):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, fused=True)
+    CurvatureScaledStep(3).bind(model, cross_entropy, data, optimizer)
+    before = flat(model)
+    train_scaled(model, optimizer, data, loss_fn=lambda m, b: 1e38 * cross_entropy(m, b))
+    assert torch.equal(flat(model), before)
+
+
+def test_sparse_gradients_count_as_dense_ones():
+    sparse, dense = WithEmbedding(sparse=True), WithEmbedding(sparse=False)
+    dense.load_state_dict(sparse.state_dict())
+    actions = []
+    for model in (sparse, dense):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        actions.append(CurvatureScaledStep(3).bind(model, cross_entropy, tokens(), optimizer))
+        train(model, optimizer, tokens(), 3)
+    assert [action.problem for action in actions] == [None, None]
+    torch.testing.assert_close(flat(sparse), flat(dense), rtol=1e-4, atol=1e-5)
+
+
+class Mixed(torch.nn.Module):
+    """Single precision below, double above."""
+
+    def __init__(self):
+        super().__init__()
+        self.below, self.above = torch.nn.Linear(4, 6), torch.nn.Linear(6, 10).double()
+
+    def forward(self, x):
+        return self.above(torch.tanh(self.below(x.float())).double())
+
+
+def test_parameters_of_mixed_precision_take_the_steps_of_the_widest(small):
+    _, data = small
+    mixed = Mixed()
+    wide = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Tanh(), torch.nn.Linear(6, 10)).double()
+    wide.load_state_dict({k.replace("below", "0").replace("above", "2"): v for k, v in mixed.state_dict().items()})
+    for model in (mixed, wide):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        action = CurvatureScaledStep(3, tolerance=1e-6).bind(model, cross_entropy, data, optimizer)
+        train(model, optimizer, data, 3)
+        assert action.problem is None
+    torch.testing.assert_close(flat(mixed), flat(wide), rtol=1e-2, atol=1e-3)
+
+
+def test_what_the_optimizer_does_not_train_is_not_moved(model, data):
+    optimizer = torch.optim.SGD(model[-1].parameters(), lr=0.05)
+    with pytest.raises(es.InputError, match=r"does not train 4 parameters .* such as '0.weight'.*requires_grad_"):
+        CurvatureScaledStep().bind(model, cross_entropy, data, optimizer)
+    model[:-1].requires_grad_(False)
+    before = flat(model[:-1])
+    CurvatureScaledStep(3).bind(model, cross_entropy, data, optimizer)
+    train(model, optimizer, data)
+    assert torch.equal(flat(model[:-1]), before)
+
+
+def test_lbfgs_is_refused(model, data):
+    optimizer = torch.optim.LBFGS(model.parameters())
+    assert "LBFGS" in CurvatureScaledStep().can_apply(Situation(model, optimizer, cross_entropy, data))
+
+
+def test_it_helped_if_the_loss_falls_faster():
     action = CurvatureScaledStep()
-    assert action.helped(Evidence(1, [1.0] * 5), Evidence(9, [0.9] * 5))
-    assert not action.helped(Evidence(1, [1.0] * 5), Evidence(9, [1.1] * 5))
+    assert action.helped(Evidence(50, [1.0] * 50), Evidence(90, [0.9] * 40))
+    assert not action.helped(Evidence(50, [1.0] * 50), Evidence(90, [1.1] * 40))
     assert action.helped(Evidence(1), Evidence(9, [1.0])) is None
 
 

@@ -164,6 +164,14 @@ def test_it_is_for_saddles_and_helped_if_there_is_none_any_more(saddle):
     assert action.helped(Evidence(0, reading=at), Evidence(1)) is None
 
 
+def test_what_the_optimizer_does_not_train_is_not_moved(saddle):
+    saddle.optimizer = torch.optim.SGD(saddle.model[-1].parameters(), lr=0.1)
+    assert "does not train" in EscapeSaddle().can_apply(saddle)
+    saddle.model[:-1].requires_grad_(False)
+    assert EscapeSaddle().can_apply(saddle) is None
+    assert EscapeSaddle().can_apply(Situation(saddle.model, None, cross_entropy, saddle.batches)) is None
+
+
 def _scenario(now):
     return scenario("saddle").model, now.loss_fn, now.batches
 

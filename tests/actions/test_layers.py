@@ -1,5 +1,8 @@
 """Rescale, SpectralNormalize and Reinitialize against dense singular values."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +11,7 @@ import eigenscope as es
 from actions.training import flat, train
 from eigenscope.actions import Evidence, Reinitialize, Rescale, Situation, SpectralNormalize
 from eigenscope.actions.spectral_normalize import spectral_norm
-from eigenscope.scenarios import cross_entropy, deep
+from eigenscope.scenarios import cross_entropy, deep, network
 
 
 def situation_of(model, data, lr=0.05) -> Situation:
@@ -112,6 +115,20 @@ def test_it_holds_after_each_step_and_lets_go(exploding, data):
     assert not optimizer._optimizer_step_post_hooks
 
 
+def test_a_layer_that_is_gone_does_not_stop_the_loop_and_is_told(exploding):
+    action, optimizer, model = SpectralNormalize(["0", "2"], target=1.0), exploding.optimizer, exploding.model
+    action.apply(exploding)
+    del model[2].weight
+    with torch.no_grad():
+        before = model[0].weight.mul_(2).clone()
+    for _ in range(2):
+        optimizer.step()
+    assert "no attribute `weight`" in action.problem
+    assert torch.equal(model[0].weight, before)
+    action.undo(exploding)
+    assert not optimizer._optimizer_step_post_hooks
+
+
 def test_its_flow_no_longer_explodes(exploding):
     action = SpectralNormalize()
     action.apply(exploding)
@@ -148,6 +165,20 @@ def test_all_singular_values_are_one(data):
         torch.testing.assert_close(sigma, torch.ones_like(sigma), rtol=0, atol=1e-5)
         assert changed["singular_value"][name] == pytest.approx(1.0, abs=1e-5)
     assert all(not m.bias.any() for m in model if isinstance(m, nn.Linear))
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(6, 4), nn.Conv2d(4, 6, 3, padding=1)], ids=["dense", "convolution"])
+def test_half_precision_gets_single_precisions_weights_rounded(layer):
+    half = copy.deepcopy(layer).bfloat16()
+    for one in (layer, half):
+        Reinitialize(keep_signal=False).apply(Situation(nn.Sequential(one), None, None, None))
+    assert torch.equal(half.weight, layer.weight.bfloat16())
+
+
+def test_the_signal_is_kept_in_half_precision_too(data):
+    now = situation_of(deep(20, nn.Tanh, 3.0).bfloat16(), (data[0].bfloat16(), data[1]))
+    Reinitialize().apply(now)
+    assert es.signal_flow(now.model, cross_entropy, now.batches).verdict == "healthy"
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -199,6 +230,60 @@ def test_it_is_for_the_start_only(exploding, data):
     train(exploding.model, exploding.optimizer, data)
     assert "training has begun" in action.can_apply(exploding)
     assert "no dense or convolution layer" in action.can_apply(Situation(nn.LayerNorm(3), None, None, None))
+
+
+def trained(data, model, steps=300):
+    train(model, torch.optim.Adam(model.parameters(), lr=3e-3), data, steps)
+    return Situation(model, None, cross_entropy, data)
+
+
+def test_what_a_network_has_learnt_is_not_thrown_away(data):
+    """Nor is anything touched to find that out."""
+    now = trained(data, deep(6, nn.Tanh, gain=1.0))
+    before, stream = flat(now.model), torch.get_rng_state()
+    assert "what the network has learnt would be lost: its loss on the probe is 0." in Reinitialize().can_apply(now)
+    assert torch.equal(flat(now.model), before)
+    assert torch.equal(torch.get_rng_state(), stream)
+
+
+def test_a_trained_network_under_a_new_last_layer_has_learnt_too(data):
+    now = trained(data, network(2))
+    now.model[-1].reset_parameters()
+    assert "times that of the same weights in another order" in Reinitialize().can_apply(now)
+
+
+def test_batch_norms_that_have_seen_batches_are_of_a_trained_network(data):
+    model = nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    now = Situation(model, None, cross_entropy, data)
+    assert Reinitialize().can_apply(now) is None
+    model(data[0])
+    assert "its batch norms have seen 1 batches" in Reinitialize().can_apply(now)
+
+
+def test_a_probe_that_fails_is_no_leave_to_start_anew(data):
+    now = Situation(network(1), None, cross_entropy, (data[0][:, :5], data[1]))
+    assert "whether it has learnt can't be told from the probe" in Reinitialize().can_apply(now)
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU, nn.Sigmoid])
+@pytest.mark.parametrize("gain", [0.5, 1.0, 3.0])
+def test_a_fresh_network_is_fresh_at_any_depth_and_scale(activation, gain, data):
+    for depth in (3, 50):
+        assert Reinitialize().can_apply(situation_of(deep(depth, activation, gain), data)) is None
+
+
+def test_a_start_that_raises_the_loss_by_more_than_a_tenth_did_not_help(data):
+    worse, better = situation_of(deep(12, nn.Tanh, gain=4.0), data), situation_of(deep(2, nn.Tanh, gain=1.0), data)
+    before = Evidence(0, flow=worse.flow, probe_loss=2.3)
+    assert Reinitialize().helped(before, Evidence(1, [2.4], flow=better.flow))
+    assert Reinitialize().helped(before, Evidence(1, [2.6], flow=better.flow)) is False
+
+
+def test_a_flow_that_moves_a_little_by_itself_is_nobodys_merit(exploding):
+    better = replace(exploding.flow, severity=0.8 * exploding.flow.severity)
+    for action in (Rescale(), SpectralNormalize(), Reinitialize()):
+        assert action.helped(Evidence(0, flow=exploding.flow), Evidence(1, flow=better)) is None
+        assert action.helped(Evidence(0, flow=better), Evidence(1, flow=exploding.flow)) is False
 
 
 def test_it_draws_from_a_stream_of_its_own(exploding):

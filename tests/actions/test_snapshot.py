@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from actions.training import train
+from actions.training import flat, train
 from eigenscope.actions import Snapshot
 from eigenscope.scenarios import cross_entropy
 
@@ -95,6 +95,66 @@ def test_restore_is_exact_and_training_goes_on_as_if_nothing_had_been(optimizer,
     steps(model, optimizer, scheduler, data, 4)
     assert state(model, optimizer, scheduler) == then
     torch.set_printoptions(profile="default")
+
+
+@pytest.mark.parametrize("kind", ["ScalableShampoo", "SOAP"])
+def test_objects_in_an_optimizers_state_are_put_back_too(kind, model, data):
+    """ScalableShampoo keeps its statistics in objects of its own."""
+    library = pytest.importorskip("pytorch_optimizer")
+    often = {"preconditioning_compute_steps": 1, "start_preconditioning_step": 2}
+    often = often if kind == "ScalableShampoo" else {"precondition_frequency": 2}
+    optimizer = getattr(library, kind)(model.parameters(), lr=1e-3, **often)
+    train(model, optimizer, data, 5)
+    snapshot = Snapshot.of(model, optimizer)
+    train(model, optimizer, data, 6)
+    then = flat(model)
+    snapshot.restore()
+    train(model, optimizer, data, 6)
+    assert torch.equal(flat(model), then)
+
+
+def test_what_a_scheduler_refers_to_is_left_alone(model):
+    """It may be the whole program; its own counts are kept."""
+
+    class Trainer:
+        seen = 0
+
+    optimizer, trainer = torch.optim.SGD(model.parameters(), lr=0.1), Trainer()
+    scheduler = lr_scheduler.StepLR(optimizer, 2)
+    scheduler.trainer = trainer
+    snapshot = Snapshot.of(model, optimizer, scheduler)
+    trainer.seen = 3
+    optimizer.step()
+    scheduler.step()
+    snapshot.restore()
+    assert (trainer.seen, scheduler.trainer, scheduler.last_epoch) == (3, trainer, 0)
+
+
+class Cloned(torch.utils._python_dispatch.TorchDispatchMode):
+    """Counts the numbers that are copied."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.clone.default:
+            self.numbers += args[0].numel()
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("kind", "options", "times"), [
+    ("SGD", {}, 2), ("SGD", {"momentum": 0.9}, 3), ("AdamW", {}, 4),
+])  # fmt: skip
+def test_each_tensor_is_copied_once(kind, options, times):
+    model = nn.Linear(1000, 100, bias=False)
+    optimizer = getattr(torch.optim, kind)(model.parameters(), **options)
+    with Cloned() as cloned:
+        Snapshot.of(model, optimizer)
+    assert cloned.numbers == model.weight.numel(), "before the first step"
+    model(torch.ones(1, 1000)).sum().backward()
+    optimizer.step()
+    with Cloned() as cloned:
+        Snapshot.of(model, optimizer)
+    assert cloned.numbers == pytest.approx(times * model.weight.numel(), abs=1), "a count of steps beside"
 
 
 def test_what_refers_to_the_state_goes_on_referring_to_it(model, data):

@@ -1,6 +1,7 @@
 """Another optimizer in mid-run: groups, decay and schedule carried over, and back."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from torch.optim import lr_scheduler
 
 import eigenscope as es
 from actions.training import flat, train
-from eigenscope.actions import Evidence, Situation, Snapshot, SwitchOptimizer
-from eigenscope.actions.muon import MuonWithAdamW
+from eigenscope.actions import ControlStep, Evidence, Situation, Snapshot, SwitchOptimizer
+from eigenscope.actions.muon import MuonWithAdamW, muon_groups
+from eigenscope.diagnostics.step_factor import step_controls, step_factor
 from eigenscope.scenarios import cross_entropy, network
 
 
@@ -97,10 +99,62 @@ def test_without_a_rate_the_steps_stay_as_long_as_they_were(momentum, data):
     assert new.param_groups[0]["initial_lr"] == pytest.approx(length * 8, rel=1e-3)
 
 
-def test_without_a_rate_and_without_a_known_step_it_is_adamws_own(data):
-    model = network(2)
-    for old in (torch.optim.SGD(model.parameters(), lr=0.2), torch.optim.RMSprop(model.parameters(), lr=0.2)):
-        assert SwitchOptimizer("adamw").switch(old).param_groups[0]["lr"] == pytest.approx(1e-3)
+def test_without_a_rate_and_without_a_known_step_it_is_adamws_own(model):
+    old = torch.optim.SGD(model.parameters(), lr=0.2)
+    assert SwitchOptimizer("adamw").switch(old).param_groups[0]["lr"] == pytest.approx(1e-3)
+
+
+def test_without_a_rate_the_steps_are_as_long_as_a_control_has_left_them(model, data):
+    old = torch.optim.SGD(model.parameters(), lr=30.0)
+    control = ControlStep().bind(model, cross_entropy, data, old)
+    before = flat(model)
+    train(model, old, data)
+    length = float((flat(model) - before).square().mean().sqrt())
+    assert control.factor < 0.2
+    assert SwitchOptimizer("adamw").switch(old).param_groups[0]["lr"] == pytest.approx(length, rel=1e-3)
+
+
+PRECONDITIONED = ("Adam", "NAdam", "RAdam", "Adagrad", "RMSprop", "Adamax", "Adafactor", "Muon", "LBFGS")
+
+
+@pytest.mark.parametrize("kind", PRECONDITIONED)
+def test_from_any_other_method_it_switches_at_a_given_rate_only(kind, situation, model):
+    weights = [m.weight for m in model if isinstance(m, nn.Linear)]
+    old = getattr(torch.optim, kind)(weights, lr=1e-5)
+    now = situation(old, replace_optimizer=lambda _: None)
+    assert f"{kind} is a preconditioned method already" in SwitchOptimizer().can_apply(now)
+    with pytest.raises(es.InputError, match="pass lr="):
+        SwitchOptimizer().switch(old)
+    assert SwitchOptimizer(lr=2e-3).can_apply(now) is None
+    assert SwitchOptimizer(lr=2e-3).switch(old).param_groups[0]["lr"] == pytest.approx(2e-3)
+
+
+def test_an_unknown_method_is_not_called_preconditioned(situation, model):
+    now = situation(torch.optim.ASGD(model.parameters()), replace_optimizer=lambda _: None)
+    assert "how long the steps of ASGD are is not known: pass lr=" in SwitchOptimizer().can_apply(now)
+
+
+@pytest.mark.parametrize("lost", ["initial_lr", "wrapper"])
+@pytest.mark.parametrize("kind", [k for k in SCHEDULERS if k != "plateau"])
+@pytest.mark.filterwarnings("ignore:The epoch parameter:UserWarning")
+def test_a_scheduler_that_is_not_handed_over_is_asked_for(kind, lost, situation, sgd, data):
+    scheduler = SCHEDULERS[kind](sgd, 1.0)
+    if lost == "initial_lr":
+        for group in sgd.param_groups:
+            group.pop("initial_lr")
+    else:
+        del sgd.step
+    now = situation(sgd, replace_optimizer=lambda _: None)
+    assert SwitchOptimizer().can_apply(now) == "a scheduler drives this optimizer: pass scheduler="
+    with pytest.raises(es.InputError, match="pass scheduler="):
+        SwitchOptimizer(lr=0.01).switch(sgd)
+    now.scheduler = scheduler
+    assert SwitchOptimizer().can_apply(now) is None
+
+
+def test_without_a_scheduler_the_new_groups_look_as_if_none_drove_them(sgd, situation):
+    new = SwitchOptimizer("adamw", lr=0.01).switch(sgd)
+    assert SwitchOptimizer(lr=0.01).can_apply(situation(new, replace_optimizer=lambda _: None)) is None
 
 
 def test_the_loops_own_variable_takes_the_new_ones_steps(sgd, data):
@@ -113,6 +167,144 @@ def test_the_loops_own_variable_takes_the_new_ones_steps(sgd, data):
     assert torch.equal(flat(model), flat(twin))
     assert old.state_dict()["state"].keys() == new.state_dict()["state"].keys()
     assert old.param_groups is new.param_groups
+
+
+def test_a_scheduler_made_on_the_old_object_drives_the_new_ones_steps(model, data):
+    old = torch.optim.SGD(model.parameters(), lr=0.1)
+    new = SwitchOptimizer("adamw", lr=0.01).switch(old)
+    scheduler = lr_scheduler.StepLR(old, 2, 0.5)
+    train(model, old, data, 4, scheduler=scheduler)
+    assert new.param_groups[0]["lr"] == 0.01 * 0.5**2
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda old: pickle.loads(pickle.dumps(old))])
+def test_a_copy_of_the_old_object_is_one_of_the_new(copied, model, data):
+    old = torch.optim.SGD(model.parameters(), lr=0.1)
+    new = SwitchOptimizer("adamw", lr=0.01).switch(old)
+    train(model, old, data, 2)
+    other = copied(old)
+    assert type(other) is torch.optim.AdamW
+    assert other.state_dict()["param_groups"] == new.state_dict()["param_groups"]
+    assert other.param_groups is not new.param_groups
+
+
+@pytest.mark.parametrize("to", ["adamw", "muon"])
+def test_a_run_is_resumed_by_switching_first_and_loading_then(to, data):
+    def begun():
+        model = network(2)
+        old = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        return model, old, lr_scheduler.CosineAnnealingLR(old, 30)
+
+    model, old, scheduler = begun()
+    train(model, old, data, 3, scheduler=scheduler)
+    SwitchOptimizer(to).switch(old, scheduler, model)
+    train(model, old, data, 3, scheduler=scheduler)
+    saved = copy.deepcopy((model.state_dict(), old.state_dict(), scheduler.state_dict()))
+    train(model, old, data, 3, scheduler=scheduler)
+
+    again, old, scheduler = begun()
+    optimizer = SwitchOptimizer(to).switch(old, scheduler, again)
+    for part, state in zip((again, optimizer, scheduler), saved, strict=True):
+        part.load_state_dict(state)
+    train(again, optimizer, data, 3, scheduler=scheduler)
+    assert torch.equal(flat(again), flat(model))
+
+
+def loop(model, optimizer, control, released):
+    """A run as the monitor has it: what works on an optimizer lets go when another one replaces it."""
+    holder = [optimizer]
+
+    def replace(new):
+        if released and control is not None:
+            control.undo(None)
+        holder[0] = new
+
+    return holder, Situation(model, optimizer, cross_entropy, None, replace_optimizer=replace)
+
+
+@pytest.mark.parametrize("released", [True, False])
+@pytest.mark.parametrize("to", ["adamw", "muon"])
+def test_undoing_a_switch_puts_a_kept_control_back_in_force(to, released, model, data):
+    old = torch.optim.SGD(model.parameters(), lr=30.0)
+    control = ControlStep()
+    control.apply(Situation(model, old, cross_entropy, data))
+    train(model, old, data, 5)
+    holder, now = loop(model, old, control, released)
+    action = SwitchOptimizer(to, lr=1e-3)
+    action.apply(now)
+    train(model, holder[0], data, 3)
+    assert bool(step_controls(holder[0])) is not released
+    action.undo(now)
+    assert holder[0] is old
+    assert step_controls(old) == [control]
+    ratios = []
+    for _ in range(5):  # the first of them on weights that it has not seen
+        train(model, old, data)
+        reading = es.curvature(model, cross_entropy, data, optimizer=old, max_matvecs=40)
+        ratios.append(reading.stability_ratio.value)
+    assert max(ratios) <= 0.93
+    assert step_factor(old) == control.factor < 0.5
+    assert old.param_groups[0]["lr"] == 30.0
+    control.undo(now)
+    assert step_controls(old) == []
+    assert not old._optimizer_step_post_hooks
+
+
+class InVain(SwitchOptimizer):
+    """Once the control is kept, and never any help."""
+
+    rules, checks = ("edge_of_stability",), 1
+
+    def can_apply(self, now):
+        return super().can_apply(now) or (None if now.step >= 6 else "not yet")
+
+    def helped(self, before, after):
+        return False
+
+
+def test_in_a_run_with_a_monitor_too(model, data):
+    holder = [torch.optim.SGD(model.parameters(), lr=20.0)]
+    old, control = holder[0], ControlStep()
+    monitor = es.Monitor(
+        model, cross_entropy, data, optimizer=old, act="auto", actions=[control, InVain()], every=3, flow=False,
+        lipschitz=False, cool_down=0, rules={"edge_of_stability": {"warning": 1e-9, "critical": 1e9}},
+        replace_optimizer=lambda new: holder.__setitem__(0, new),
+    )  # fmt: skip
+    kinds = []
+    for _ in range(12):
+        kinds.append(type(holder[0]).__name__)
+        monitor.step(train(model, holder[0], data)[0])
+    assert "AdamW" in kinds
+    assert holder[0] is old
+    assert step_controls(old) == [control]
+    assert monitor.reading.stability_ratio.value < 1
+    assert [(r.name, r.state) for r in monitor.actions] == [("control_step", "kept"), ("switch_optimizer", "undone")]
+    monitor.close()
+
+
+def test_a_control_that_was_let_go_during_a_switch_stays_so(model, data):
+    old = torch.optim.SGD(model.parameters(), lr=30.0)
+    control = ControlStep().bind(model, cross_entropy, data, old)
+    holder, now = loop(model, old, None, False)
+    action = SwitchOptimizer(lr=1e-3)
+    action.apply(now)
+    control.release()
+    action.undo(now)
+    assert step_factor(holder[0]) == 1.0
+
+
+def test_a_control_in_force_goes_on_with_the_new_one_and_measures_before_its_first_step(model, data):
+    old = torch.optim.SGD(model.parameters(), lr=30.0)
+    control = ControlStep(noisy=False).bind(model, cross_entropy, data, old)
+    train(model, old, data, 3, after=control.step)
+    new = SwitchOptimizer("adamw", lr=0.1).switch(old)
+    assert step_factor(new) == 1.0
+    measured, used = control.num_measurements, []
+    new.register_step_pre_hook(lambda o, *_: used.append(o.param_groups[0]["lr"]))
+    train(model, old, data)
+    assert control.num_measurements == measured + 1
+    assert used == [0.1 * step_factor(new)]
+    assert step_factor(new) < 0.5
 
 
 def test_hooks_of_the_old_one_go_on(sgd, model, data):
@@ -196,6 +388,22 @@ def test_muon_takes_hidden_matrices_and_adamw_the_rest(data):
     assert torch.equal(flat(model), flat(twin))
 
 
+def test_muon_takes_the_last_hidden_matrix_where_the_head_is_the_embedding():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.first, self.second = nn.Embedding(20, 16), nn.Linear(16, 16), nn.Linear(16, 16)
+            self.head = nn.Linear(16, 20, bias=False)
+            self.head.weight = self.embedding.weight
+
+    model = Tied()
+    muon, adamw = muon_groups([{"params": list(model.parameters())}], model)
+    assert [id(p) for p in muon["params"]] == [id(model.first.weight), id(model.second.weight)]
+    assert [id(p) for p in adamw["params"]] == [
+        id(model.embedding.weight), id(model.first.bias), id(model.second.bias),
+    ]  # fmt: skip
+
+
 def test_muons_state_is_saved_and_loaded(data):
     model = network(2)
     one = SwitchOptimizer("muon").switch(torch.optim.SGD(model.parameters(), lr=0.1), model=model)
@@ -265,8 +473,8 @@ def test_bad_settings_are_told(given, message):
         SwitchOptimizer(**given)
 
 
-def test_it_helped_if_the_loss_is_lower():
+def test_it_helped_if_the_loss_falls_faster():
     action = SwitchOptimizer()
-    assert action.helped(Evidence(0, [1.0] * 5), Evidence(9, [0.5] * 5))
-    assert not action.helped(Evidence(0, [1.0] * 5), Evidence(9, [1.5] * 5))
+    assert action.helped(Evidence(50, [1.0] * 50), Evidence(90, [0.5] * 40))
+    assert not action.helped(Evidence(50, [1.0] * 50), Evidence(90, [1.5] * 40))
     assert action.helped(Evidence(0, [1.0]), Evidence(9)) is None

@@ -60,3 +60,16 @@ def test_what_can_not_be_done_is_one_line(eigenscope, writer, options, words):
 def test_a_run_without_actions_says_so(eigenscope, tmp_path):
     RunWriter(tmp_path / "plain").close()
     assert eigenscope("actions", "plain").out == "no action was proposed in this run\n"
+
+
+def test_apply_waits_while_another_action_is_on_trial_and_dismiss_does_not(eigenscope, writer):
+    writer.action(100, sample_action("applied", 4))
+    writer.action(100, sample_action("proposed", 5))
+    assert writer.flush()
+    assert eigenscope("actions", "first", "--apply", 3).out == (
+        "action 3 is to be applied once action 4 has been judged\n"
+    )
+    assert eigenscope("actions", "first", "--dismiss", 5).out == "action 5 is to be dismissed at the next step\n"
+    listed = " ".join(eigenscope("actions", "first").out.split())
+    assert "to be applied once action 4 has been judged" in listed
+    assert "to be dismissed at the next step" in listed

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from eigenscope.actions.evidence import Evidence
+from eigenscope.actions.hooks import Hooks
 from eigenscope.actions.situation import Situation
 
 
@@ -31,7 +32,8 @@ class Action(ABC):
                 return None if ratio is None else ratio < 1
 
     One object serves one run. `apply` may change parameters, optimizer and scheduler freely: whoever applies it takes
-    a `Snapshot` before. What a snapshot can't put back (hooks, a swapped optimizer) `undo` takes away.
+    a `Snapshot` before. What a snapshot can't put back (hooks, a swapped optimizer) `undo` takes away. Hooks of one's
+    own come off in `release`, too; those in `self._hooks` do by themselves.
     """
 
     name: ClassVar[str]  # by which it is chosen and recorded
@@ -39,7 +41,7 @@ class Action(ABC):
     words: ClassVar[str]  # what it does, as a person is told: LOWER THE STEP SIZE
     criterion: str  # by what `helped` judges
     checks: ClassVar[int] = 1  # checks after which it is judged
-    changes_weights: ClassVar[bool] = False  # `apply` itself moves parameters
+    changes_weights: ClassVar[bool] = False  # `apply` itself moves parameters: its undo may put them back
     problem: str | None = None  # what went wrong since, in a hook; as good as an exception from `apply`
 
     def can_apply(self, now: Situation) -> str | None:
@@ -55,6 +57,16 @@ class Action(ABC):
 
         Never raises, also after an `apply` that did, and twice.
         """
+
+    def release(self) -> None:
+        """Let the optimizer go and leave the rest as it is: the run is over, or its optimizer is replaced."""
+        if isinstance(hooks := getattr(self, "_hooks", None), Hooks):
+            hooks.remove()
+
+    @property
+    def in_force(self) -> bool:
+        """Whether it goes on working, by hooks."""
+        return isinstance(hooks := getattr(self, "_hooks", None), Hooks) and hooks.on
 
     def helped(self, before: Evidence, after: Evidence) -> bool | None:
         """Whether its own criterion is met; None while it can't be told."""

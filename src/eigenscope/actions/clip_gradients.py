@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar
+from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from eigenscope.actions.base import Action
-from eigenscope.actions.evidence import Evidence, change_of_loss
+from eigenscope.actions.evidence import Evidence, loss_helped
+from eigenscope.actions.gradients import gradient_norm, gradients
 from eigenscope.actions.hooks import Hooks
 from eigenscope.actions.situation import Situation
 from eigenscope.errors import InputError
@@ -22,9 +23,10 @@ class ClipGradients(Action):
 
         clip = es.actions.ClipGradients(quantile=0.9).bind(optimizer)
 
-    The norm is that of all the optimizer's gradients together, before clipping, over the last `window` steps; nothing
-    is clipped before `least` norms are known. `max_norm` sets a fixed value instead. It bounds a step, not the growth
-    of a gradient over the depth.
+    The norm is that of all the optimizer's gradients together (but for sparse ones, which pass as they are), before
+    clipping, over the last `window` steps that it has seen; nothing is clipped before `least` norms are known.
+    `max_norm` sets a fixed value instead. It bounds a step, not the growth of a gradient over the depth. With a closure
+    it clips what that has computed; a `GradScaler` may stand before it, with a fused optimizer too.
 
     Pascanu, Mikolov & Bengio 2013; Seetharaman, Wichern, Pardo & Le Roux 2020 (AutoClip: the quantile).
     """
@@ -32,7 +34,7 @@ class ClipGradients(Action):
     name = "clip_gradients"
     rules: ClassVar[tuple[str, ...]] = ("signal_flow", "loss_rise")
     words = "CLIP THE GRADIENT"
-    criterion = "the loss is finite and no higher than before, as far as its noise can tell"
+    criterion = "the loss falls faster than it did before, by more than its noise"
 
     def __init__(
         self, *, quantile: float = 0.9, window: int = 1000, least: int = 10, max_norm: float | None = None
@@ -44,7 +46,7 @@ class ClipGradients(Action):
         if max_norm is not None and not max_norm > 0:
             raise InputError(f"max_norm={max_norm:g}: a norm over 0 is needed")
         self.quantile, self.window, self.least, self.max_norm = quantile, window, min(least, window), max_norm
-        self._hooks = Hooks()
+        self._hooks = Hooks(partial(setattr, self, "problem"))
         self._norms: Tensor | None = None  # a ring of the last norms, on the gradients' device: nothing waits for it
         self._count = 0
 
@@ -56,9 +58,10 @@ class ClipGradients(Action):
 
     def bind(self, optimizer: torch.optim.Optimizer) -> ClipGradients:
         """Clip this optimizer's gradients from its next step on."""
-        if self._hooks.on:
-            raise InputError("the gradients are clipped already")
-        self._hooks.add(optimizer, before=self._clip)
+        if why := self._why_not(optimizer):
+            raise InputError(why)
+        self.problem = None
+        self._hooks.add(optimizer, gradient=self._clip)
         return self
 
     def release(self) -> None:
@@ -68,14 +71,10 @@ class ClipGradients(Action):
     def can_apply(self, now: Situation) -> str | None:
         if now.optimizer is None:
             return "there is no optimizer whose gradients could be clipped: pass optimizer="
-        return "the gradients are clipped already" if self._hooks.on else None
+        return self._why_not(now.optimizer)
 
     def apply(self, now: Situation) -> dict[str, object]:
         assert now.optimizer is not None
-        device = now.optimizer.param_groups[0]["params"][0].device
-        for norm in list(now.history.get("gradient_norm", ()))[-self.window :]:
-            if math.isfinite(norm):
-                self._note(torch.tensor(norm, dtype=torch.float32, device=device))
         self.bind(now.optimizer)
         return {"max_norm": self.value, "quantile": self.quantile, "norms_known": min(self._count, self.window)}
 
@@ -83,21 +82,23 @@ class ClipGradients(Action):
         self.release()
 
     def helped(self, before: Evidence, after: Evidence) -> bool | None:
-        change = change_of_loss(before, after)
-        return None if change is None else change <= 0
+        return loss_helped(before, after)
+
+    def _why_not(self, optimizer: torch.optim.Optimizer) -> str | None:
+        if isinstance(optimizer, torch.optim.LBFGS):
+            return "LBFGS searches along a line by its gradients: clipped, they would mislead it"
+        return "the gradients are clipped already" if self._hooks.on else None
 
     @torch.no_grad()
-    def _clip(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if not gradients:
+    def _clip(self, optimizer: torch.optim.Optimizer) -> None:
+        norm = gradient_norm(optimizer)
+        if norm is None:
             return
-        parts = [torch.linalg.vector_norm(g, dtype=torch.float32) for g in gradients]
-        norm = torch.linalg.vector_norm(torch.stack([part.to(parts[0].device) for part in parts]))
         value = self._value()
         if value is not None:
             scale = torch.where(norm > value, value / norm, torch.ones_like(norm))
-            for gradient in gradients:
-                gradient.mul_(scale.to(gradient))
+            for gradient in gradients(optimizer):
+                gradient.mul_(scale.to(gradient.device))
         self._note(norm)
 
     def _value(self) -> Tensor | float | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any, ClassVar, Self
 
 import torch
@@ -11,22 +12,32 @@ from torch import nn
 
 from eigenscope.actions.base import Action
 from eigenscope.actions.evidence import Evidence
-from eigenscope.actions.hooks import Hooks
+from eigenscope.actions.hooks import Hooks, in_a_line
 from eigenscope.actions.loudness import Loudness
+from eigenscope.actions.scaled_steps import ScaledSteps
 from eigenscope.actions.situation import Situation
 from eigenscope.actions.tracking import Tracker
 from eigenscope.diagnostics.stability import stability_edge
-from eigenscope.errors import EigenscopeError, InputError, first_line
+from eigenscope.diagnostics.step_factor import step_controls
+from eigenscope.errors import InputError
 from eigenscope.operators import HessianOperator, Operator, ScaledOperator
 from eigenscope.operators.probe import BatchWeight, LossFunction
 
-FACTOR = "step_factor"  # in each of the optimizer's groups while the step is controlled: what multiplies its lr
-_RISE = 2.0  # the factor at most doubles from one measurement to the next: the warm-up
+_RISE = 2.0  # the factor at most doubles with each step since the last measurement: the warm-up
+_LONGER = 4  # times the last distance between two measurements, at the most
 _MARGIN = 0.92  # of the target: curvature goes on changing until the next measurement
 _CALM = 0.04  # how far the ratio may move, relatively, until it is measured again
-_FIRST = 10  # measurements of which each may follow the last at once: the curvature moves most at the start
 _FADING = 0.8  # what remains of an earlier movement from one measurement to the next
 _ALLOWED = 1.1  # by `helped`: the monitor measures at another moment, and to 1 %
+_KEPT = (
+    "factor", "ratio", "_due", "_now", "_optimizer", "_follows", "_tracker", "_last", "_interval", "_left", "_unrest",
+    "_loudness",
+)  # fmt: skip
+
+
+def _own(state: dict[str, Any]) -> dict[str, Any]:
+    """With copies of what is written into; vectors are only ever replaced."""
+    return state | {name: copy(state[name]) for name in ("_tracker", "_loudness")}
 
 
 def _momentum(group: Mapping[str, Any]) -> float:
@@ -34,7 +45,7 @@ def _momentum(group: Mapping[str, Any]) -> float:
     return float(group.get("momentum", group.get("betas", (0.0,))[0]))
 
 
-class ControlStep(Action):
+class ControlStep(Action, ScaledSteps):
     """Keep the step at or under `target` of the edge of stability by measuring λmax as training goes on.
 
     ::
@@ -46,11 +57,14 @@ class ControlStep(Action):
             control.step()
 
     The learning rate stays what its scheduler says; only within `optimizer.step` it is multiplied by `factor` ≤ 1,
-    so that any scheduler composes. The factor falls at once and rises at most twofold from one measurement to the
-    next. It is measured after each step while the curvature moves, and at most `every` steps apart once it is calm:
-    3 to 6 products each, from the last vectors. `least` sets them further apart from the eleventh on: in minibatches
-    the curvature never calms, and a measurement of the whole probe may cost as much as many steps. Whatever the
-    distance, a gradient twice as large as any of late is measured on before its step is taken.
+    so that any scheduler composes. No checkpoint holds the factor: it is measured anew. It falls at once and at
+    most doubles with each step since it was last measured. It is measured after each step while the curvature moves,
+    and at most `every` steps apart once it is calm: 3 to 6 products each, from the last vectors. In minibatches the
+    curvature never calms, and a measurement of the whole probe may cost as much as many steps: `least` sets them so far
+    apart, reached by fours (1, 4, 16, ...). Whatever the distance, a gradient twice as large as any of late is measured
+    on before its step is taken.
+    A `target` a little over 1, such as 1.2, trains faster in minibatches: below the edge the curvature goes on rising,
+    at it descent itself holds it down (Roulet et al. 2024).
 
     For SGD, heavy ball, Nesterov, RMSprop, Adam and AdamW; Adam's ratio is that of the preconditioned Hessian, which is
     why a warm-up comes out of it (Cohen et al. 2022).
@@ -58,7 +72,8 @@ class ControlStep(Action):
     noise of 1/(1 − β) steps, and a step near the edge is far too large; so with momentum the ratio is held under
     (1 − β) · target, unless `noisy=False`.
 
-    Cohen, Kaur, Li, Kolter & Talwalkar 2021; Gilmer et al. 2022 (instability at the start, and what warm-up does).
+    Cohen, Kaur, Li, Kolter & Talwalkar 2021; Roulet, Agarwala, Grill, Swirszcz, Blondel & Pedregosa 2024; Gilmer et al.
+    2022 (instability at the start, and what warm-up does).
     """
 
     name = "control_step"
@@ -82,24 +97,26 @@ class ControlStep(Action):
             raise InputError(f"least={least}, every={every}: whole numbers of steps are needed, 1 ≤ least ≤ every")
         self.target, self.noisy, self.least, self.every = target, noisy, least, every
         self.tolerance, self.seed = tolerance, seed
-        self.factor = 1.0
-        self.ratio: float | None = None  # as last measured, with the factor that was set upon it
-        self._hooks = Hooks()
+        ScaledSteps.__init__(self)
+        self._hooks: Hooks = Hooks(self._failed)
         self._forget()
 
     def _forget(self) -> None:
         self._now: Situation | None = None
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._follows = self._due = False  # `_follows`: the optimizer's hooks call `step`
+        self.factor = 1.0
+        self.ratio: float | None = None  # as last measured, with the factor that was set upon it
         self._tracker = Tracker(self.tolerance, self.seed)
         self._last: float | None = None  # the ratio with factor 1
         self._interval = self._left = 1
         self._unrest = 1.0  # how fast the ratio has lately moved, per step
         self._loudness = Loudness()
-        self._scheduled: list[tuple[dict[str, Any], Any, Any]] = []
 
     @property
     def aim(self) -> float:
         """What the ratio is held under: the target, and in minibatches with momentum, Adam's β₁ too, (1 − β) of it."""
-        groups = self._now.optimizer.param_groups if self._now is not None and self._now.optimizer is not None else []
+        groups = self._optimizer.param_groups if self._optimizer is not None else []
         momentum = max((_momentum(group) for group in groups), default=0.0) if self.noisy else 0.0
         return self.target * (1 - momentum)
 
@@ -140,12 +157,7 @@ class ControlStep(Action):
 
     def release(self) -> None:
         """Let the optimizer go: its steps are those of its learning rate again."""
-        self._unscale()
-        self._hooks.remove()
-        if self._now is not None and self._now.optimizer is not None:
-            for group in self._now.optimizer.param_groups:
-                group.pop(FACTOR, None)
-        self.factor = 1.0
+        self._detach()
         self._forget()
 
     # -- as an action ---------------------------------------------------------------------------------------------
@@ -153,17 +165,16 @@ class ControlStep(Action):
     def can_apply(self, now: Situation) -> str | None:
         if now.optimizer is None:
             return "there is no optimizer whose step could be controlled: pass optimizer="
-        if self._hooks.on:
+        if self._handles:
             return "the step is controlled already"
-        if any(FACTOR in group for group in now.optimizer.param_groups) and self._controlled(now.optimizer):
+        if step_controls(now.optimizer):
             return "another ControlStep controls this optimizer"
         parameters = [p for p in now.model.parameters() if p.requires_grad]
-        return stability_edge(now.optimizer, parameters, parameters).reason
+        return stability_edge(now.optimizer, parameters, parameters, 1.0).reason
 
     def apply(self, now: Situation) -> dict[str, object]:
         assert now.optimizer is not None
-        self._bind(now)
-        self._hooks.add(now.optimizer, after=self._after)
+        self._bind(now, follows=True)
         rates = [float(group["lr"]) for group in now.optimizer.param_groups]
         changed = {"lr": [[rate, rate * self.factor] for rate in rates], "factor": self.factor}
         return {**changed, "target": self.aim, "stability_ratio": self.ratio}
@@ -179,13 +190,39 @@ class ControlStep(Action):
 
     # -- the control ----------------------------------------------------------------------------------------------
 
-    def _bind(self, now: Situation) -> None:
+    def _bind(self, now: Situation, follows: bool = False) -> None:
         assert now.optimizer is not None
-        self._hooks.remove()
+        self._detach()
         self._forget()
-        self._now, self.problem = now, None
+        self._now, self._optimizer, self._follows, self.problem = now, now.optimizer, follows, None
         self._control()
-        self._hooks.add(now.optimizer, before=self._scale, after=self._unscale)
+        self._attach(now.optimizer)
+
+    def _attach(self, optimizer: torch.optim.Optimizer) -> None:
+        super()._attach(optimizer)
+        self._hooks.add(optimizer, gradient=self._listen, after=self._after if self._follows else None)
+
+    def _detach(self) -> None:
+        super()._detach()
+        self._hooks.remove()
+
+    def _loaded(self, *_: Any) -> None:
+        self._last, self._due = None, True
+
+    def kept(self) -> Callable[[bool], None]:
+        state = _own({name: getattr(self, name) for name in _KEPT})
+
+        def back(due: bool) -> None:
+            vars(self).update(_own(state))
+            self._due = self._due or due
+            if not self._handles:
+                self._attach(state["_optimizer"])
+
+        return back
+
+    def move(self, optimizer: torch.optim.Optimizer) -> None:
+        """Another optimizer goes on with the hooks: its edge is another, and is measured before its first step."""
+        self._optimizer, self._last, self.factor, self._due = optimizer, None, 1.0, True
 
     def _after(self, *_: Any) -> None:
         """In the loop of others: what goes wrong is told in `problem`, and the factor stays."""
@@ -193,7 +230,10 @@ class ControlStep(Action):
             self.step()
         except Exception as error:
             self._left = self._interval
-            self.problem = first_line(error) if isinstance(error, EigenscopeError) else repr(error)[:200]
+            self._failed(in_a_line(error))
+
+    def _failed(self, why: str) -> None:
+        self.problem = why
 
     def _control(self) -> float:
         """Measure, and set the factor so that the ratio stays at the target until the next measurement."""
@@ -201,12 +241,13 @@ class ControlStep(Action):
         change = math.log(plain / before) if before and before > 0 and plain > 0 else 0.0
         coming = plain * math.exp(min(max(change, 0.0), math.log(_RISE)))  # that it goes on rising as it did
         allowed = _MARGIN * self.aim / coming if coming > 0 else 1.0
-        self._set(min(1.0, allowed, 1.0 if before is None else _RISE * self.factor))
+        passed = max(self._interval - max(self._left, 0), 1)  # steps: fewer where a loud gradient called
+        self.factor = min(1.0, allowed, 1.0 if before is None else _RISE ** min(passed, 64) * self.factor)
         self._last, self.ratio = plain, plain * self.factor
-        self._unrest = max(abs(change) / self._interval, _FADING * self._unrest)
-        least = self.least if self.num_measurements > _FIRST else 1
-        self._interval = max(least, min(int(_CALM / self._unrest), 2 * self._interval, self.every))
-        self._left = self._interval
+        self._unrest = max(abs(change) / passed, _FADING * self._unrest)
+        longest = _LONGER * self._interval if before is not None else 1
+        self._interval = max(min(self.least, longest), min(int(_CALM / self._unrest), longest, self.every))
+        self._left, self._due = self._interval, False
         self._loudness.measured()
         return self.ratio
 
@@ -222,49 +263,22 @@ class ControlStep(Action):
 
     def _edge(self, hessian: HessianOperator) -> tuple[Operator, float]:
         """The operator whose leading eigenvalue counts, and what it is multiplied by."""
-        assert self._now is not None
         parameters = hessian.probe.parameters
         gradient = parameters.split(hessian.gradient)
-        edge = stability_edge(self._now.optimizer, parameters.tensors, gradient)
+        edge = stability_edge(self._optimizer, parameters.tensors, gradient, 1.0)
         if edge.reason is not None:
             raise InputError(edge.reason)
         if edge.scales is None:
-            return hessian, (edge.scale or 0.0) / self.factor
-        return ScaledOperator(hessian, edge.scales.to(hessian.space.dtype).sqrt()), 1 / self.factor
-
-    def _set(self, factor: float) -> None:
-        assert self._now is not None
-        assert self._now.optimizer is not None
-        self.factor = factor
-        for group in self._now.optimizer.param_groups:
-            group[FACTOR] = factor
-
-    def _scale(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if self._now is not None:
-            self._now.optimizer = optimizer  # another may have taken over the hooks
-        self._unscale()  # of a step that raised
-        self._listen(optimizer)
-        for group in optimizer.param_groups:
-            scaled = group["lr"] * self.factor
-            self._scheduled.append((group, group["lr"], scaled))
-            group["lr"] = scaled
+            return hessian, edge.scale or 0.0
+        return ScaledOperator(hessian, edge.scales.to(hessian.space.dtype).sqrt()), 1.0
 
     def _listen(self, optimizer: torch.optim.Optimizer) -> None:
-        """Measure before this step where its gradient says that the curvature may have risen."""
-        if not self._loudness.hear(optimizer):
+        """Measure before this step where it is due, or its gradient says that the curvature may have risen."""
+        if not self._loudness.hear(optimizer) and not self._due:
             return
+        self._unscale()
         try:
             self._control()
         except Exception:  # not in the midst of a step: the measurement after it will tell
-            self._left = 1
-
-    def _unscale(self, *_: Any) -> None:
-        for group, rate, scaled in self._scheduled:
-            if group["lr"] is scaled:
-                group["lr"] = rate
-        self._scheduled.clear()
-
-    @staticmethod
-    def _controlled(optimizer: torch.optim.Optimizer) -> bool:
-        hooks = optimizer._optimizer_step_pre_hooks.values()
-        return any(isinstance(getattr(hook, "__self__", None), ControlStep) for hook in hooks)
+            self._left, self._due = 1, False
+        self._scale(optimizer)

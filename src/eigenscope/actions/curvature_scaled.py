@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial, reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eigenscope.actions.base import Action
-from eigenscope.actions.evidence import Evidence, change_of_loss
-from eigenscope.actions.hooks import Hooks
+from eigenscope.actions.evidence import Evidence, loss_helped
+from eigenscope.actions.gradients import is_skipped, unscaled
+from eigenscope.actions.held import not_held
+from eigenscope.actions.hooks import Hooks, in_a_line
 from eigenscope.actions.situation import Situation
 from eigenscope.actions.tracking import Tracker
 from eigenscope.diagnostics.stability import stability_edge
-from eigenscope.errors import EigenscopeError, InputError, MeasurementError, first_line
+from eigenscope.errors import InputError, MeasurementError
 from eigenscope.estimators import Krylov, RitzPairs, lanczos
 from eigenscope.operators import HessianOperator, Operator
 from eigenscope.operators.probe import BatchWeight, LossFunction
@@ -36,13 +39,14 @@ class CurvatureScaledStep(Action):
     the next eigenvalue: `lift` lengthens the optimizer's step elsewhere until it stands at that share of the edge
     (SGD, with momentum or without). Dividing by |λ| and not by λ leaves saddles (Dauphin et al. 2014).
 
-    It keeps `top` vectors of the size of the model.
+    It keeps `top` vectors of the size of the model. The optimizer must hold all that is trainable in it: what another
+    one trains, or none, is not moved from here. With a closure it works with the gradient that this has computed.
     """
 
     name = "curvature_scaled_step"
     rules: ClassVar[tuple[str, ...]] = ("ill_conditioned", "stretched")
     words = "SCALE THE STEP BY CURVATURE"
-    criterion = "the loss is lower than before, by more than its noise"
+    criterion = "the loss falls faster than it did before, by more than its noise"
     checks = 2
 
     def __init__(
@@ -66,7 +70,7 @@ class CurvatureScaledStep(Action):
         self.num_matvecs = self.num_measurements = 0
         self.eigenvalues: NDArray[np.float64] = np.zeros(0)
         self.boost = 1.0
-        self._hooks = Hooks()
+        self._hooks = Hooks(partial(setattr, self, "problem"))
         self._now: Situation | None = None
         self._vectors: Float[Tensor, "k n"] | None = None
         self._left = 0
@@ -99,37 +103,45 @@ class CurvatureScaledStep(Action):
             return "there is no optimizer whose steps could be scaled: pass optimizer="
         if self._hooks.on:
             return "the steps are scaled by curvature already"
-        return None
+        if isinstance(now.optimizer, torch.optim.LBFGS):
+            return "LBFGS steps by a curvature of its own, several times for each gradient"
+        return not_held(now.model, now.optimizer)
 
     def apply(self, now: Situation) -> dict[str, object]:
         assert now.optimizer is not None
         self._now, self.problem = now, None
         self._measure()
-        self._hooks.add(now.optimizer, before=self._before, after=self._after)
+        self._hooks.add(now.optimizer, before=self._before, gradient=self._project, after=self._after)
         return {"eigenvalues": self.eigenvalues.tolist(), "boost": self.boost, "products": self.num_matvecs}
 
     def undo(self, now: Situation) -> None:
         self.release()
 
     def helped(self, before: Evidence, after: Evidence) -> bool | None:
-        return {-1: True, 1: False}.get(change_of_loss(before, after) or 0)
+        return loss_helped(before, after)
 
     # -- the step -------------------------------------------------------------------------------------------------
 
-    def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def _before(self, *_: Any) -> None:
+        """Before a closure too, which may go elsewhere and come back."""
+        self._old = self._along = None
         try:
             if self._left <= 0:
                 self._measure()
         except Exception as error:  # the last eigenpairs go on
             self._left = self.every
-            self.problem = first_line(error) if isinstance(error, EigenscopeError) else repr(error)[:200]
+            self.problem = in_a_line(error)
         self._left -= 1
         parameters = self._parameters()
-        if self._vectors is None or self._vectors.shape[1] != sum(p.numel() for p in parameters):
-            self._old = None
+        if self._vectors is not None and self._vectors.shape[1] == sum(p.numel() for p in parameters):
+            self._old = _flat(parameters).to(self._vectors)
+
+    @torch.no_grad()
+    def _project(self, optimizer: torch.optim.Optimizer) -> None:
+        if self._old is None or self._vectors is None or is_skipped(optimizer):
             return
-        self._old = _flat(parameters).clone()
-        gradient = _flat([torch.zeros_like(p) if p.grad is None else p.grad for p in parameters])
+        own = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in self._parameters()]
+        gradient = unscaled(optimizer, _flat(own).to(self._vectors))
         values = torch.as_tensor(self.eigenvalues, dtype=gradient.dtype, device=gradient.device)
         self._along = -self.rate * (self._vectors @ gradient) / values.abs()
 
@@ -138,7 +150,7 @@ class CurvatureScaledStep(Action):
         if self._old is None or self._along is None or self._vectors is None:
             return
         parameters = self._parameters()
-        step = _flat(parameters) - self._old
+        step = _flat(parameters).to(self._old) - self._old
         rest = step - self._vectors.T @ (self._vectors @ step)
         new = self._old + self.boost * rest + self._vectors.T @ self._along
         for p, part in zip(parameters, torch.split(new, [p.numel() for p in parameters]), strict=True):
@@ -163,7 +175,8 @@ class CurvatureScaledStep(Action):
             self.num_measurements += 1
             if not len(chosen):
                 raise MeasurementError(f"no eigenvalue has settled after {krylov.num_matvecs} products")
-            self._vectors = krylov.vectors(pairs.coefficients[:, chosen]).to(operator.probe.parameters.tensors[0])
+            dtype = reduce(torch.promote_types, (p.dtype for p in operator.probe.parameters.tensors))
+            self._vectors = krylov.vectors(pairs.coefficients[:, chosen]).to(dtype)
             self.eigenvalues = pairs.values[chosen]
             self.boost = self._boost(operator)
         self._left = self.every

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from eigenscope.actions.base import Action
 from eigenscope.actions.evidence import Evidence
+from eigenscope.actions.held import not_held
 from eigenscope.actions.situation import Situation
 from eigenscope.diagnostics.extremes import extremes
 from eigenscope.errors import InputError
@@ -40,7 +41,7 @@ class EscapeSaddle(Action):
     name = "escape_saddle"
     rules: ClassVar[tuple[str, ...]] = ("saddle",)
     words = "PAUSE & PERTURB"
-    criterion = "the point is no saddle any more, or the loss of the probe is lower than at it"
+    criterion = "the loss of the probe is lower by a hundredth, or no higher and the point no saddle any more"
     changes_weights = True
 
     def __init__(
@@ -66,7 +67,7 @@ class EscapeSaddle(Action):
     def can_apply(self, now: Situation) -> str | None:
         if now.reading is not None and now.reading.verdict != "saddle":
             return f"the parameters are at no saddle: {now.reading.verdict_reason}"
-        return None
+        return None if now.optimizer is None else not_held(now.model, now.optimizer)
 
     def apply(self, now: Situation) -> dict[str, object]:
         with now.hessian() as operator:
@@ -96,7 +97,9 @@ class EscapeSaddle(Action):
     def helped(self, before: Evidence, after: Evidence) -> bool | None:
         if before.reading is None or after.reading is None or after.reading is before.reading:
             return None
-        return after.reading.verdict != "saddle" or after.reading.loss < before.reading.loss
+        old, new = before.reading.loss, after.reading.loss
+        lower, higher = new < old - _FLAT * abs(old), new > old + _FLAT * abs(old)
+        return lower or (after.reading.verdict != "saddle" and not higher)
 
     def _downward(self, operator: HessianOperator, generator: torch.Generator) -> tuple[Tensor, float, int]:
         """A direction, the curvature along it, and how many certified ones it is made of; 0 if none is certain."""

@@ -17,6 +17,7 @@ from eigenscope.flow.signal import flow
 from eigenscope.operators import Probe
 from eigenscope.operators.probe import Batches
 
+_LESS = 0.5  # of the factor before: a tenth up or down it moves in training by itself
 QUICK = FlowSettings(branches=False, tolerance=0.1, max_matvecs=8)
 
 
@@ -63,7 +64,8 @@ def why_not(now: Situation, layers: Sequence[str] | None, verdicts: tuple[str, .
 
 
 def flow_helped(before: Evidence, after: Evidence) -> bool | None:
-    """Whether the gradient's norm now gets less far from where it began."""
+    """Whether the gradient's norm now gets at most half as far from where it began; None where it gets little less."""
     if before.flow is None or after.flow is None or after.flow is before.flow or after.flow.verdict == "unresolved":
         return None
-    return after.flow.verdict == "healthy" or after.flow.severity < before.flow.severity
+    share = after.flow.severity / before.flow.severity
+    return True if share <= _LESS else None if share < 1 else False

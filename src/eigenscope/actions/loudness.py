@@ -6,6 +6,8 @@ import math
 
 import torch
 
+from eigenscope.actions.gradients import gradient_norm
+
 _LOUD = 2.0  # times the loudest before the last measurement
 _FADING = 0.98  # of the loudest from one step to the next: what was loud 35 steps ago counts half
 
@@ -22,13 +24,12 @@ class Loudness:
         self._loudest = 0.0
 
     def hear(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Listen to the gradient of a step that is about to be taken; whether it calls for a measurement."""
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        dense = [g.detach() for g in gradients if g.layout == torch.strided]
-        if not dense:
-            return False
-        norms = [torch.linalg.vector_norm(g, dtype=torch.float32).to(dense[0].device) for g in dense]
-        norm = float(torch.linalg.vector_norm(torch.stack(norms)))
+        """Listen to the gradient of a step that is about to be taken; whether it calls for a measurement.
+
+        Before a closure was evaluated `.grad` is that of the step before: to be called from `Hooks.add(gradient=...)`.
+        """
+        heard = gradient_norm(optimizer)
+        norm = math.nan if heard is None else float(heard)
         if not math.isfinite(norm):  # the loss is lost: no curvature would say why
             return False
         self._loudest = max(norm, _FADING * self._loudest)

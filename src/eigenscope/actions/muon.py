@@ -67,9 +67,9 @@ def muon_groups(groups: list[dict[str, Any]], model: nn.Module | None) -> list[d
 
 
 def _outer(model: nn.Module | None) -> set[int]:
-    """Embeddings, and the last matrix of the model."""
+    """Embeddings, and the last matrix of the model, which may be an embedding that the head shares."""
     if model is None:
         return set()
-    matrices = [p for p in model.parameters() if p.ndim == 2]
+    matrices = [p for _, p in model.named_parameters(remove_duplicate=False) if p.ndim == 2]
     embeddings = [p for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()]
     return {id(p) for p in [*embeddings, *matrices[-1:]]}

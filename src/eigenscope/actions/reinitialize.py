@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from eigenscope.actions.base import Action
 from eigenscope.actions.evidence import Evidence
 from eigenscope.actions.layers import QUICK, first_batch, flow_helped
+from eigenscope.actions.learnt import learnt
 from eigenscope.actions.situation import Situation
 from eigenscope.flow.layers import keep_fresh_signal, single_layers
 from eigenscope.flow.measure import measure
 
+_WORSE = 1.1  # times the loss before
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
@@ -34,7 +36,7 @@ class Reinitialize(Action):
     name = "reinitialize"
     rules: ClassVar[tuple[str, ...]] = ("signal_flow",)
     words = "RE-INITIALIZE"
-    criterion = "signal flow is healthy, or the gradient's norm gets less far from where it began"
+    criterion = "the gradient's norm gets at most half as far from where it began, and the loss is not a tenth higher"
     changes_weights = True
 
     def __init__(self, *, keep_signal: bool = True, seed: int = 0) -> None:
@@ -44,7 +46,11 @@ class Reinitialize(Action):
         moved = now.optimizer is not None and any(now.optimizer.state.values())
         if now.step > 0 or moved:
             return f"training has begun (step {now.step}): what was learnt would be lost"
-        return None if _layers(now.model) else "the model has no dense or convolution layer of its own"
+        layers = _layers(now.model).values()
+        if not layers:
+            return "the model has no dense or convolution layer of its own"
+        trained = learnt(now, layers)
+        return f"what the network has learnt would be lost: {trained}" if trained else None
 
     def apply(self, now: Situation) -> dict[str, object]:
         layers, centred = _layers(now.model), False
@@ -61,7 +67,8 @@ class Reinitialize(Action):
         return {"layers": list(layers), "centred": centred, "singular_value": {n: _first(m) for n, m in layers.items()}}
 
     def helped(self, before: Evidence, after: Evidence) -> bool | None:
-        return flow_helped(before, after)
+        worse = before.loss is not None and after.loss is not None and after.loss > _WORSE * before.loss
+        return False if worse else flow_helped(before, after)
 
 
 def _layers(model: nn.Module) -> dict[str, Layer]:
@@ -78,14 +85,16 @@ def _layers(model: nn.Module) -> dict[str, Layer]:
 @torch.no_grad()
 def _orthogonal(layer: Layer, generator: torch.Generator) -> None:
     weight = layer.weight
+    full = torch.promote_types(weight.dtype, torch.float32)  # torch has no QR in half precision
     if isinstance(layer, nn.Linear):
-        nn.init.orthogonal_(weight, generator=generator)
+        drawn = torch.empty(weight.shape, dtype=full, device=weight.device)
+        weight.copy_(nn.init.orthogonal_(drawn, generator=generator))
     else:
         weight.zero_()
         middle: tuple[Any, ...] = (slice(None), slice(None), *(size // 2 for size in weight.shape[2:]))
         for group in weight.chunk(layer.groups):
-            tap = torch.empty(group.shape[:2], dtype=weight.dtype, device=weight.device)
-            group[middle] = nn.init.orthogonal_(tap, generator=generator)
+            tap = torch.empty(group.shape[:2], dtype=full, device=weight.device)
+            group[middle] = nn.init.orthogonal_(tap, generator=generator).to(weight.dtype)
     if layer.bias is not None:
         layer.bias.zero_()
 

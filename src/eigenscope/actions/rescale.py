@@ -26,7 +26,7 @@ class Rescale(Action):
     name = "rescale"
     rules: ClassVar[tuple[str, ...]] = ("signal_flow",)
     words = "RESCALE THE LAYER"
-    criterion = "signal flow is healthy, or the gradient's norm gets less far from where it began"
+    criterion = "the gradient's norm gets at most half as far from where it began"
     changes_weights = True
 
     def __init__(self, layers: Sequence[str] | None = None, *, target: float = 1.0) -> None:

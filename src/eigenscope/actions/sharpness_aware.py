@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from eigenscope.actions.base import Action
+from eigenscope.actions.closures import Call, Closure, bare, closure_of, with_closure
 from eigenscope.actions.evidence import Evidence
+from eigenscope.actions.gradients import norm_of
 from eigenscope.actions.hooks import Hooks
 from eigenscope.actions.situation import Situation
 from eigenscope.errors import InputError
@@ -28,8 +31,9 @@ class SharpnessAware(Action):
         loss = sam.step(lambda: loss_fn(model, batch))
 
     `adaptive` measures "nearby" in units of each weight (ASAM): ε = ρ T²g/‖Tg‖, T = |w| + 0.01 for weights and 1 for
-    biases. It costs a second gradient a step; batch norm's running statistics are those of the first. As an action it
-    changes what `optimizer.step(closure)` does, for `steps` steps: the loop must hand a closure.
+    biases. It costs a second gradient a step; the running statistics of batch norm and instance norm are those of the
+    first. Parameters with sparse gradients stay where they are. As an action it changes what `optimizer.step(closure)`
+    does, for `steps` steps (None: without end): the loop must hand a closure. Used alone, as above, it has no end.
 
     Foret, Kleiner, Mobahi & Neyshabur 2021; Kwon, Kim, Park & Choi 2021. Whether it generalizes better depends on the
     task: what was measured here stands in the benchmarks.
@@ -38,7 +42,7 @@ class SharpnessAware(Action):
     name = "sharpness_aware"
     rules: ClassVar[tuple[str, ...]] = ("edge_of_stability",)
     words = "STEP SHARPNESS-AWARE"
-    criterion = "λmax is smaller than before, and the loss is not more than a tenth higher"
+    criterion = "λmax is smaller by a tenth, and the loss is not more than a tenth higher"
     checks = 2
 
     def __init__(
@@ -48,14 +52,16 @@ class SharpnessAware(Action):
         *,
         rho: float | None = None,
         adaptive: bool = False,
-        steps: int | None = None,
+        steps: int | None = 1000,
     ) -> None:
         if rho is not None and not rho > 0:
             raise InputError(f"rho={rho:g}: a radius over 0 is needed")
+        if steps is not None and steps < 1:
+            raise InputError(f"steps={steps}: at least 1 is needed, or None for no end")
         self.model, self.optimizer, self.adaptive, self.steps = model, optimizer, adaptive, steps
         self.rho = rho if rho is not None else 0.5 if adaptive else 0.05  # of the two papers
         self.steps_done = 0
-        self._hooks = Hooks()
+        self._hooks = Hooks(partial(setattr, self, "problem"))
 
     # -- alone ----------------------------------------------------------------------------------------------------
 
@@ -71,7 +77,8 @@ class SharpnessAware(Action):
             value.backward()  # type: ignore[no-untyped-call]
             return value.detach()
 
-        value: Tensor = self._gradient_nearby(gradient)
+        value = gradient()
+        self._gradient_nearby(gradient)
         self.optimizer.step()
         return value
 
@@ -89,7 +96,7 @@ class SharpnessAware(Action):
     def apply(self, now: Situation) -> dict[str, object]:
         assert now.optimizer is not None
         self.model, self.optimizer, self.steps_done, self.problem = now.model, now.optimizer, 0, None
-        self._hooks.add(now.optimizer, before=self._before)
+        self._hooks.add(now.optimizer, before=self._before, after=self._after)
         return {"rho": self.rho, "adaptive": self.adaptive, "steps": self.steps}
 
     def undo(self, now: Situation) -> None:
@@ -99,26 +106,34 @@ class SharpnessAware(Action):
         sharp, now = before.number("lambda_max"), after.number("lambda_max")
         if sharp is None or now is None or before.loss is None or after.loss is None:
             return None
-        return now < sharp and after.loss <= 1.1 * before.loss
+        return now < 0.9 * sharp and after.loss <= 1.1 * before.loss
 
-    def _before(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Evaluate the closure twice, and hand the optimizer one that only returns the loss."""
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+    def _before(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        closure = closure_of(args, kwargs)
         if closure is None:
             self.problem = "optimizer.step() was called without a closure: the steps are plain ones"
             return None
+        return with_closure(args, kwargs, partial(self._evaluate, closure))
+
+    def _after(self, *_: Any) -> None:
         if self.steps is not None and self.steps_done >= self.steps:
-            self._hooks.remove()
-            return None
-        with torch.enable_grad():
-            loss = self._gradient_nearby(closure)
-        return (args[0], lambda: loss, *args[2:]), {k: v for k, v in kwargs.items() if k != "closure"}
+            self._hooks.silence()
+
+    def _evaluate(self, closure: Closure) -> Any:
+        """What the optimizer evaluates in the closure's place; where it fails, the step is a plain one."""
+        loss = bare(closure)()  # what it raises is the loop's own; what follows it waits for the gradient to step by
+        try:
+            self._gradient_nearby(closure)
+        except Exception as error:
+            self._hooks.fail(error)
+            with _statistics_kept(self.model):
+                closure()
+        return loss
 
     # -- the gradient ---------------------------------------------------------------------------------------------
 
-    def _gradient_nearby(self, gradient: Callable[[], Any]) -> Any:
-        """Leave the gradient at θ + ε in `.grad`, and the parameters at θ."""
-        loss = gradient()
+    def _gradient_nearby(self, gradient: Closure) -> None:
+        """From the gradient at θ in `.grad` to that at θ + ε; the parameters stay at θ."""
         parameters = self._parameters()
         kept = [(p, p.detach().clone()) for _, p in parameters]
         try:
@@ -130,28 +145,34 @@ class SharpnessAware(Action):
                 for p, value in kept:
                     p.copy_(value)
         self.steps_done += 1
-        return loss
 
     def _parameters(self) -> list[tuple[bool, Tensor]]:
-        """Whether it is a weight, and the parameter, of those that have a gradient."""
+        """Whether it is a weight, and the parameter, of those that have a dense gradient."""
         assert self.optimizer is not None
         names = {p: name for name, p in self.model.named_parameters()} if self.model is not None else {}
         every = (p for group in self.optimizer.param_groups for p in group["params"])
-        return [("weight" in names.get(p, "weight"), p) for p in every if p.grad is not None]
+        return [("weight" in names.get(p, "weight"), p) for p in every if _dense(p)]
 
     @torch.no_grad()
     def _climb(self, parameters: list[tuple[bool, Tensor]]) -> None:
         scales = [p.abs() + _ETA if self.adaptive and weight else torch.ones_like(p) for weight, p in parameters]
         gradients = [p.grad for _, p in parameters if p.grad is not None]
         scaled = [t * g for t, g in zip(scales, gradients, strict=True)]
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in scaled]))
+        if not scaled:
+            return
+        norm = norm_of(scaled)
+        length = self.rho / norm.clamp(min=torch.finfo(norm.dtype).tiny)
         for (_, p), t, part in zip(parameters, scales, scaled, strict=True):
-            p.add_(t * part * (self.rho / norm.clamp(min=torch.finfo(norm.dtype).tiny)))
+            p.add_(t * part * length.to(p.device))
+
+
+def _dense(parameter: Tensor) -> bool:
+    return parameter.grad is not None and parameter.grad.layout == torch.strided
 
 
 @contextmanager
 def _statistics_kept(model: nn.Module | None) -> Iterator[None]:
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)] if model is not None else []
+    norms = [m for m in model.modules() if isinstance(m, _NormBase)] if model is not None else []
     buffers = [(b, b.clone()) for m in norms for b in m.buffers()]
     try:
         yield

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections import deque
-from collections.abc import Callable, MutableMapping
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-_Restore = Callable[[], Any]
+from eigenscope.actions.keeping import Keeper, Restore
+from eigenscope.diagnostics.step_factor import step_controls
 
 
 class Snapshot:
@@ -25,15 +23,22 @@ class Snapshot:
         before.restore()
 
     Restored in place: tensors, groups and states stay the objects that they were, so that whatever refers to them
-    goes on. It costs the memory of one more copy of the model and of the optimizer's state.
+    goes on; a `ControlStep` in force goes back to what it had measured. Each tensor is copied once: with gradients that
+    is twice the parameters' memory for plain SGD, three times with momentum and four times for Adam.
+
+    Not in it: hooks, a `GradScaler`, a second optimizer, parameters that only the loss holds and no optimizer, what an
+    optimizer keeps beside groups, state and defaults, and the place in the loader.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer | None, scheduler: Any = None) -> None:
-        self._optimizer, self._scheduler = optimizer, scheduler
-        self._model = _model(model)
-        self._method = _nothing if optimizer is None else _attributes(optimizer, ("param_groups", "state", "defaults"))
-        self._schedule = _kept_scheduler(scheduler)
-        self._streams = _random_streams()
+        self._optimizer, keeper = optimizer, Keeper()
+        self._parts = [
+            _model(model, keeper),
+            _nothing if optimizer is None else keeper.attributes(optimizer, ("param_groups", "state", "defaults")),
+            _nothing if scheduler is None else keeper.scheduler(scheduler),
+            _controls(optimizer),
+            _random_streams(),
+        ]
         self._groups = _options(optimizer)
         self._changed: list[dict[str, Any]] | None = None
         self._marked: list[dict[str, Any]] = []
@@ -45,10 +50,8 @@ class Snapshot:
 
     def restore(self) -> None:
         """Put everything back."""
-        self._model()
-        self._method()
-        self._schedule()
-        self._streams()
+        for part in self._parts:
+            part()
 
     def mark(self) -> None:
         """To be called after a change: what now differs in the optimizer's groups is what the change set."""
@@ -106,117 +109,42 @@ def _put_back(group: dict[str, Any], key: str, before: dict[str, Any], after: di
         group[key] = value
 
 
-# -- how each thing is kept -----------------------------------------------------------------------------------------
+# -- the parts ------------------------------------------------------------------------------------------------------
 
 
-def _kept(value: Any, seen: dict[int, _Restore] | None = None) -> _Restore:
-    """A function that puts `value` back in place, whatever it holds, and returns the same object."""
-    seen = {} if seen is None else seen
-    if id(value) in seen:  # shared or cyclic: kept once
-        return lambda: value
-    if isinstance(value, Tensor):
-        return _kept_tensor(value)
-    if isinstance(value, MutableMapping):
-        seen[id(value)] = _nothing
-        items = {key: _kept(item, seen) for key, item in value.items()}
-        return lambda: _refill(value, {key: restore() for key, restore in items.items()})
-    if isinstance(value, list | deque):
-        seen[id(value)] = _nothing
-        parts = [_kept(item, seen) for item in value]
-        return lambda: _refill_list(value, [restore() for restore in parts])
-    if isinstance(value, tuple):
-        inner = [_kept(item, seen) for item in value]
-        return lambda: ([restore() for restore in inner], value)[1]
-    if isinstance(value, LRScheduler | ReduceLROnPlateau):
-        return _kept_scheduler(value, seen)
-    if isinstance(value, np.ndarray):
-        copied = value.copy()
-        return lambda: _refill_array(value, copied)
-    return lambda: value  # numbers, strings, functions: never changed in place
-
-
-def _kept_tensor(tensor: Tensor) -> _Restore:
-    clone, required = tensor.detach().clone(), tensor.requires_grad
-
-    def restore() -> Tensor:
-        with torch.no_grad():
-            if tensor.shape == clone.shape and tensor.dtype == clone.dtype and tensor.device == clone.device:
-                tensor.detach().copy_(clone)
-            else:  # it was given other storage since
-                tensor.data = clone.clone()
-        if tensor.is_leaf:
-            tensor.requires_grad_(required)
-        return tensor
-
-    return restore
-
-
-def _refill(mapping: MutableMapping[Any, Any], items: dict[Any, Any]) -> MutableMapping[Any, Any]:
-    mapping.clear()
-    mapping.update(items)
-    return mapping
-
-
-def _refill_array(array: Any, items: Any) -> Any:
-    np.copyto(array, items)
-    return array
-
-
-def _refill_list(values: list[Any] | deque[Any], items: list[Any]) -> list[Any] | deque[Any]:
-    values.clear()
-    values.extend(items)
-    return values
-
-
-def _attributes(owner: object, names: tuple[str, ...]) -> _Restore:
-    """The named attributes: the same objects with the same content."""
-    kept = {name: _kept(getattr(owner, name)) for name in names}
-
-    def restore() -> None:
-        for name, back in kept.items():
-            setattr(owner, name, back())
-
-    return restore
-
-
-def _kept_scheduler(scheduler: Any, seen: dict[int, _Restore] | None = None) -> _Restore:
-    """Everything that a scheduler holds but the optimizer itself, also in the schedulers that it is made of."""
-    if scheduler is None:
-        return _nothing
-    seen = {} if seen is None else seen
-    seen[id(scheduler)] = _nothing
-    held = vars(scheduler)
-    kept = {name: _kept(value, seen) for name, value in held.items()}
-
-    def restore() -> Any:
-        back = {name: one() for name, one in kept.items()}
-        held.clear()
-        held.update(back)
-        return scheduler
-
-    return restore
-
-
-def _model(model: nn.Module) -> _Restore:
+def _model(model: nn.Module, keeper: Keeper) -> Restore:
     modules = list(model.modules())
-    tables = [_kept(table) for module in modules for table in (module._parameters, module._buffers)]
+    tables = [keeper.keep(table) for module in modules for table in (module._parameters, module._buffers)]
     modes = [module.training for module in modules]
-    gradients = [(p, p.grad, None if p.grad is None else _kept_tensor(p.grad)) for p in model.parameters()]
+    gradients = [(p, keeper.keep(p.grad)) for p in model.parameters()]
 
     def restore() -> None:
         for table in tables:
             table()
         for module, training in zip(modules, modes, strict=True):
             module.training = training
-        for p, gradient, values in gradients:
-            p.grad = gradient
-            if values is not None:
-                values()
+        for p, gradient in gradients:
+            p.grad = gradient()
 
     return restore
 
 
-def _random_streams() -> _Restore:
+def _controls(optimizer: torch.optim.Optimizer | None) -> Restore:
+    """What multiplies the steps, where that is still in force."""
+    if optimizer is None:
+        return _nothing
+    kept = [(control, control.kept()) for control in step_controls(optimizer)]
+
+    def restore() -> None:
+        now = step_controls(optimizer)
+        for control, back in kept:
+            if control in now:
+                back(False)
+
+    return restore
+
+
+def _random_streams() -> Restore:
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - the user's
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -33,14 +34,14 @@ class SpectralNormalize(Action):
     name = "spectral_normalize"
     rules: ClassVar[tuple[str, ...]] = ("signal_flow",)
     words = "NORMALIZE THE LAYER"
-    criterion = "signal flow is healthy, or the gradient's norm gets less far from where it began"
+    criterion = "the gradient's norm gets at most half as far from where it began"
     changes_weights = True
 
     def __init__(self, layers: Sequence[str] | None = None, *, target: float = 1.0, hold: bool = True) -> None:
         if not target > 0:
             raise InputError(f"target={target:g}: a norm over 0 is needed")
         self.layers, self.target, self.hold = layers, target, hold
-        self._hooks = Hooks()
+        self._hooks = Hooks(partial(setattr, self, "problem"))
         self._held: dict[str, nn.Module] = {}
         self._vectors: dict[str, Tensor] = {}
 
@@ -55,7 +56,7 @@ class SpectralNormalize(Action):
         layers = at_fault(now, measured(now)) if self.layers is None else named(now.model, self.layers)
         if not layers:
             raise InputError("no single layer is at fault: name one, layers=[...]")
-        self._held, self._vectors = layers, {}
+        self._held, self._vectors, self.problem = layers, {}, None
         found = self._project()
         if self.hold and now.optimizer is not None:
             self._hooks.add(now.optimizer, after=self._project)
@@ -70,14 +71,11 @@ class SpectralNormalize(Action):
     @torch.no_grad()
     def _project(self, *_: Any) -> dict[str, float]:
         """Scale what is over the target; returns the norms before."""
-        found = {}
-        for name, layer in self._held.items():
-            weight = layer.weight
-            assert isinstance(weight, Tensor)
-            sigma, self._vectors[name] = spectral_norm(weight, self._vectors.get(name))
-            weight.mul_((self.target / sigma.clamp(min=self.target)).to(weight.dtype))
-            found[name] = float(sigma)
-        return found
+        weights = {name: layer.get_parameter("weight") for name, layer in self._held.items()}
+        found = {name: spectral_norm(weight, self._vectors.get(name)) for name, weight in weights.items()}
+        for name, (sigma, self._vectors[name]) in found.items():
+            weights[name].mul_((self.target / sigma.clamp(min=self.target)).to(weights[name].dtype))
+        return {name: float(sigma) for name, (sigma, _) in found.items()}
 
 
 def spectral_norm(weight: Tensor, start: Float[Tensor, " m"] | None) -> tuple[Tensor, Float[Tensor, " m"]]:

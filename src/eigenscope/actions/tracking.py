@@ -56,10 +56,21 @@ class Tracker:
         )  # fmt: skip
         pairs = krylov.ritz()
         found = krylov.vectors(pairs.coefficients[:, ::-1][:, :_KEPT])
-        self.vectors = _joined(found, before).float().cpu()
+        vectors = _joined(found, before).float()
+        self.vectors = vectors.to(_home(vectors.nbytes, space.device, memory_limit))
         self.num_matvecs += krylov.num_matvecs
         self.num_measurements += 1
         return float(pairs.values[-1] + min(pairs.residuals[-1], self.tolerance * abs(pairs.values[-1])))
+
+
+def _home(nbytes: int, device: torch.device, memory_limit: float) -> torch.device:
+    """Where vectors wait for the next measurement: on their device, unless that is short of memory.
+
+    A copy to the CPU and back would cost as much as products do. What a measurement may take is a share of what is free
+    beside all that training has ever reserved, so that a quarter of it is not training's; where even that is too little
+    they leave the device to training.
+    """
+    return device if nbytes <= memory_limit / 4 else torch.device("cpu")
 
 
 def _joined(found: Float[Tensor, "j n"], before: Float[Tensor, "k n"] | None) -> Float[Tensor, "m n"]:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from eigenscope.reports.actions_terminal import print_actions
+from eigenscope.reports.actions_terminal import print_actions, when
 from eigenscope.reports.strict_json import write_json
 from eigenscope.reports.terminal import console
 from eigenscope.runs import load_run
@@ -18,7 +18,8 @@ EPILOG = """examples:
   eigenscope actions runs/first --dismiss 1   or not
 
 A proposal comes from a training run with es.Monitor(..., act="ask"), and is
-applied there between two steps. The first answer counts.
+applied there between two steps; while another action is on trial, it waits
+until that one is judged. The first answer counts.
 """
 
 
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         key = getattr(options, verb)
         if key is not None:
             answer(path, key, verb)
-            console().print(f"action {key} is to be {DONE[verb]} at the next step")
+            console().print(f"action {key} is to be {DONE[verb]} {when(actions, verb)}")
             return 0
     if options.json:
         write_json(sys.stdout, {"run": str(path), "actions": actions})

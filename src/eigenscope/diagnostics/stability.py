@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from eigenscope.diagnostics.estimate import Estimate
+from eigenscope.diagnostics.step_factor import step_factor
 from eigenscope.operators.space import accumulation_dtype
 
 
@@ -32,10 +33,12 @@ def stability_edge(
     optimizer: torch.optim.Optimizer | None,
     parameters: Sequence[Tensor],
     gradient: Sequence[Tensor] | None = None,
+    factor: float | None = None,
 ) -> Edge:
     """Read the threshold off an optimizer's current groups and state; parameters that it does not move count 0.
 
-    `gradient`, of the same parameters, foresees the first step of an optimizer that has no state yet.
+    `gradient`, of the same parameters, foresees the first step of an optimizer that has no state yet. `factor`
+    multiplies its learning rates: that of a `ControlStep` in force unless given.
     """
     if optimizer is None:
         return Edge("none", reason="no optimizer was given: pass optimizer= to compare λmax with its threshold")
@@ -43,6 +46,7 @@ def stability_edge(
     rule = next((_RULES[c.__name__] for c in type(optimizer).__mro__ if c.__name__ in _RULES), None)
     if rule is None:
         return Edge(name, reason=f"no stability threshold is known for {name}")
+    factor = step_factor(optimizer) if factor is None else factor
     found: dict[int, float | Tensor] = {}
     foreseen = _foreseen(optimizer, parameters, gradient)
     stateless, loudest = 0, _loudest([*optimizer.state.values(), *foreseen.values()])
@@ -52,7 +56,7 @@ def stability_edge(
         for p in group["params"]:
             scale = rule(group, optimizer.state.get(p) or foreseen.get(id(p), {}), loudest)
             stateless += scale is None
-            found[id(p)] = 0.0 if scale is None else scale  # a frozen or unused parameter never gets a state
+            found[id(p)] = 0.0 if scale is None else factor * scale  # a frozen or unused parameter never gets a state
     if not any(id(p) in found for p in parameters):
         return Edge(name, reason=f"this {name} holds none of the model's parameters")
     if stateless == len(found):
@@ -61,13 +65,18 @@ def stability_edge(
     plain = {v for v in values if not isinstance(v, Tensor)}
     if len(plain) == 1 and not any(isinstance(v, Tensor) for v in values):
         return Edge(name, scale=plain.pop())
+    return Edge(name, scales=_flat(values, parameters))
+
+
+def _flat(values: Sequence[float | Tensor], parameters: Sequence[Tensor]) -> Tensor:
+    """One number for each entry of all parameters."""
     parts = [
         v.detach().reshape(-1)
         if isinstance(v, Tensor)
         else p.new_full((p.numel(),), v, dtype=accumulation_dtype(p.device))
         for v, p in zip(values, parameters, strict=True)
     ]
-    return Edge(name, scales=torch.cat(parts))
+    return torch.cat(parts)
 
 
 def _foreseen(
@@ -88,13 +97,8 @@ def _foreseen(
     }
 
 
-def _rate(group: Mapping[str, Any]) -> float:
-    """The step size in force: a `ControlStep` leaves the learning rate to its scheduler and scales the step."""
-    return float(group["lr"]) * float(group.get("step_factor", 1.0))
-
-
 def _sgd(group: Mapping[str, Any], _state: Mapping[str, Any], _loudest: float) -> float:
-    rate, beta = _rate(group), float(group.get("momentum", 0.0))
+    rate, beta = float(group["lr"]), float(group.get("momentum", 0.0))
     if beta == 0.0:
         return rate / 2
     if group.get("nesterov"):
@@ -110,7 +114,7 @@ def _adam(group: Mapping[str, Any], state: Mapping[str, Any], loudest: float) ->
     beta1, beta2 = (float(b) for b in group["betas"])
     steps = max(float(state["step"]), 1.0)
     bias1, bias2 = 1 - beta1**steps, 1 - beta2**steps
-    rate: float = _rate(group) * (1 - beta1) / (2 + 2 * beta1) / bias1
+    rate: float = float(group["lr"]) * (1 - beta1) / (2 + 2 * beta1) / bias1
     return rate * _inverse_root(square / bias2, group, loudest)
 
 
@@ -121,7 +125,7 @@ def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any], loudest: float)
     if group.get("centered"):
         square = square - state["grad_avg"] ** 2
     beta = float(group.get("momentum", 0.0))
-    return _rate(group) / (2 + 2 * beta) * _inverse_root(square, group, loudest)
+    return float(group["lr"]) / (2 + 2 * beta) * _inverse_root(square, group, loudest)
 
 
 def _loudest(states: Iterable[Mapping[str, Any]]) -> float:

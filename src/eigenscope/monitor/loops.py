@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from typing import Any
 
 import torch
 
 _SURE = 4  # steps before a loop is known to take one optimizer step for each of the monitor's
-_SHARE = 0.75  # of them: mixed precision skips one now and then
+_LOOKED_AT = 32  # steps of the monitor's: what went before says nothing of the loop as it is now
+_SHARE = 0.6  # of them must be steps of the optimizer: mixed precision skips a few, accumulation at least each second
 DISTRIBUTED = (
     "actions can't be applied to distributed training yet, where each process would act for itself: use act='advise'"
 )
@@ -23,7 +25,8 @@ class LoopWatch:
     """Counts the optimizer's steps against the monitor's. The hook that counts changes nothing."""
 
     def __init__(self) -> None:
-        self.steps = self.calls = 0
+        self.steps = 0
+        self._marks = deque([0], _LOOKED_AT + 1)  # the optimizer's steps at the last of the monitor's
         self.closure = False  # the loop calls `optimizer.step(closure)`
         self._handle: Any = None
 
@@ -43,6 +46,10 @@ class LoopWatch:
 
         self._handle = optimizer.register_step_post_hook(count)
 
+    def call(self) -> None:
+        """A step of the monitor's."""
+        self._marks.append(self.steps)
+
     def leave(self) -> None:
         """Count no more."""
         if self._handle is not None:
@@ -53,13 +60,14 @@ class LoopWatch:
         """Why nothing may be applied in this loop; None where it may. "" while that is not known yet."""
         if is_distributed():
             return DISTRIBUTED
-        if self._handle is None or self.steps >= self.calls:
+        calls, steps = len(self._marks) - 1, self.steps - self._marks[0]
+        if self._handle is None or steps >= calls:
             return None
-        if self.calls < _SURE:
+        if calls < _SURE:
             return ""
-        if self.steps >= _SHARE * self.calls:
+        if steps > _SHARE * calls:
             return None
         return (
-            f"actions can't be applied while gradients are accumulated (the optimizer took {self.steps:,} steps in "
-            f"{self.calls:,} of the monitor's): call monitor.step once after each optimizer.step"
+            f"actions can't be applied while gradients are accumulated (the optimizer took {steps} steps in the last "
+            f"{calls} of the monitor's): call monitor.step once after each optimizer.step"
         )

@@ -18,6 +18,7 @@ from eigenscope.actions import Action, Situation
 from eigenscope.bounds.reading import LipschitzReading
 from eigenscope.diagnostics.flow import FlowReading
 from eigenscope.diagnostics.reading import CurvatureReading
+from eigenscope.diagnostics.step_factor import step_factor
 from eigenscope.errors import InputError
 from eigenscope.monitor.acting import Acting
 from eigenscope.monitor.alerts import Alert, AlertBook, not_recorded
@@ -157,7 +158,7 @@ class Monitor:
                 self._hearing.hear(step, loss)
             rate = 0.0
             if self.optimizer is not None:
-                rate = self._note_rate(step, self.optimizer.param_groups[0])
+                rate = self._note_rate(step, self.optimizer)
                 if rate >= self._foreseeing.limit:
                     self._telling.tell(self._foreseeing.rise(step, rate))
             checks = self._checks
@@ -183,34 +184,37 @@ class Monitor:
             self._telling.contain(self.step_count, error)
             return None
 
-    def _note_rate(self, step: int, group: dict[str, Any]) -> float:
+    def _note_rate(self, step: int, optimizer: torch.optim.Optimizer) -> float:
         """Record the learning rate, and return it; 0 where only an accelerator knows it."""
-        rate = group["lr"]
-        if "step_factor" in group:  # of an action that controls the step
-            rate = rate * group["step_factor"]
-        if isinstance(rate, Tensor):  # a scheduler may change it in place before it is written
-            rate = float(rate) if rate.device.type == "cpu" else rate.detach().clone()
+        rate = optimizer.param_groups[0]["lr"] * step_factor(optimizer)
+        if isinstance(rate, Tensor):  # of its own: a scheduler may change the rate in place
+            rate = float(rate) if rate.device.type == "cpu" else rate.detach()
         self._record("learning_rate", step, rate)
         return float(rate) if isinstance(rate, float | int) else 0.0
 
     # -- acting ---------------------------------------------------------------------------------------------------
 
     def apply(self, action: int) -> None:
-        """Have a proposal applied, by its number, at the next step; raises `InputError` where none waits."""
-        self._policy().answer(action, "apply")
+        """Have a proposal applied, by its number: at the next step, or once the action that is on trial is judged.
+
+        Raises `InputError` where none waits.
+        """
+        self._policy().ledger.ask(action, "apply")
 
     def dismiss(self, action: int) -> None:
         """Have a proposal dismissed: it does not come again while its alert stands. Raises as `apply`."""
-        self._policy().answer(action, "dismiss")
+        self._policy().ledger.ask(action, "dismiss")
 
     @property
     def actions(self) -> list[ActionRecord]:
         """Every action that was proposed or applied, as it stands."""
-        return list(self._acting.records.values()) if self._acting is not None else []
+        return list(self._acting.ledger.records.values()) if self._acting is not None else []
 
     def _policy(self) -> Acting:
         if self._acting is None:
             raise InputError("this monitor applies no actions: use act='ask' or 'auto'")
+        if self._closed:
+            raise InputError("the run has ended: nothing can be applied to it any more")
         return self._acting
 
     def _begin_to_act(self, policy: Policy) -> None:
@@ -229,6 +233,7 @@ class Monitor:
 
     def _situation(self) -> Situation:
         checks = self._checks
+        self._hearing.judge_pending(self.step_count)  # of both sides of what is done now
         return Situation(
             model=checks.model, optimizer=self.optimizer, loss_fn=checks.loss_fn, batches=checks.batches,
             batch_weight=checks.batch_weight, reading=checks.reading, flow=self.flow,
@@ -291,7 +296,7 @@ class Monitor:
         return self._checks.schedule.share
 
     def close(self, status: str = "finished") -> None:
-        """Write what is left; later calls do nothing."""
+        """Write what is left; later calls do nothing. What an action does in each step ends here."""
         if not self._closed:
             schedule = self._checks.schedule
             if self.reading is None and self.step_count and schedule.every is None and not self._checks.failures:
@@ -300,8 +305,11 @@ class Monitor:
                     100 * schedule.budget,
                 )
             self._closed = True
-            if self._acting is not None:
-                self._acting.loop.leave()
+            try:
+                if self._acting is not None:
+                    self._acting.close()
+            except Exception as error:
+                self._telling.contain(self.step_count, error)
             self._recorder.close(status)
 
     def __enter__(self) -> Self:

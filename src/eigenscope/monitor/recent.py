@@ -15,6 +15,7 @@ class Recent:
     def __init__(self) -> None:
         self._values: dict[str, deque[float]] = {}
         self._counts: dict[str, int] = {}
+        self._broken: dict[str, int] = {}  # the count at the last value that is not finite
 
     def add(self, name: str, value: float) -> None:
         """The newest value."""
@@ -23,6 +24,8 @@ class Recent:
             self._counts[name] += 1
         except KeyError:
             self._values[name], self._counts[name] = deque([value], _KEPT), 1
+        if not math.isfinite(value):
+            self._broken[name] = self._counts[name]
 
     def values(self, since: Mapping[str, int] | None = None) -> dict[str, list[float]]:
         """All that are kept, or those that came after a mark."""
@@ -36,5 +39,5 @@ class Recent:
         return dict(self._counts)
 
     def broken(self, name: str, since: Mapping[str, int]) -> bool:
-        """Whether the newest value came after the mark and is not finite; cheap enough for each step."""
-        return self._counts.get(name, 0) > since.get(name, 0) and not math.isfinite(self._values[name][-1])
+        """Whether a value that came after the mark is not finite; cheap enough for each step."""
+        return self._broken.get(name, 0) > since.get(name, 0)

@@ -9,8 +9,9 @@ from eigenscope.actions import Action
 from eigenscope.monitor.alerts import Alert
 
 OPEN, APPLIED = "proposed", "applied"
+AUTO, PERSON, NOBODY = "auto", "a person", "nobody"
 # Where it ends: kept (it helped, or that can't be told), undone (it hurt), dismissed (by a person, or because its alert
-# is over), refused (it could not be applied any more), failed (it raised, and was undone).
+# is over), refused (it could not be applied, or not any more), failed (it raised, and was undone).
 ENDS = ("kept", "undone", "dismissed", "refused", "failed")
 
 
@@ -25,7 +26,7 @@ class ActionRecord:
     state: str  # "proposed", "applied", or one of ENDS
     step: int  # of that state
     alert: Mapping[str, object]  # what it answers
-    by: str = "a person"  # or "auto": who had it applied
+    by: str = NOBODY  # who had it applied or dismissed: "auto", "a person", or neither
     applied_at: int | None = None
     changed: Mapping[str, object] | None = None
     before: Mapping[str, object] | None = None

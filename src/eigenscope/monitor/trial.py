@@ -11,6 +11,8 @@ from eigenscope.actions import Action, Evidence, Situation, Snapshot
 from eigenscope.errors import EigenscopeError
 from eigenscope.monitor.recent import Recent
 
+_GAIN = 0.01  # of the loss: what it must have fallen by, for weights that an undone action changed to stay
+_HARM = 1.0  # of the loss: by what it may rise at once where an action changes weights
 _PATIENCE = 8  # further checks after which an action whose effect can't be told is kept: a budget's whole round
 
 
@@ -24,16 +26,23 @@ class Trial:
     def __init__(self, action: Action, now: Situation, recent: Recent) -> None:
         self.action, self.step, self.looks = action, now.step, 0
         self.mark, self._recent = recent.mark(), recent
-        self.before, self._loss = Evidence.of(now), probe_loss(now)
+        self.before = Evidence.of(now, probe_loss=probe_loss(now))
         self._snapshot = Snapshot.of(now.model, now.optimizer, now.scheduler)
         try:
             self.changed = action.apply(now)
-            if action.problem:
-                raise ActionError(action.problem)
+            if problem := action.problem or self._harm(now):
+                raise ActionError(problem)
         except BaseException:
             self.undo_all(lambda: now)
             raise
         self._snapshot.mark()
+
+    def _harm(self, now: Situation) -> str | None:
+        """Whether weights were changed so that the network has lost what it knew."""
+        old, new = self.before.probe_loss, probe_loss(now) if self.action.changes_weights else None
+        if old is None or new is None or new <= old + _HARM * abs(old):
+            return None
+        return f"it takes the loss over the probe from {old:.4g} to {new:.4g}"
 
     @property
     def broken(self) -> bool:
@@ -60,31 +69,41 @@ class Trial:
     def undo(self, now: Callable[[], Situation], after: Evidence) -> str:
         """Take it back; returns in words what was put back.
 
-        What training has learnt since is kept, unless the loss is worse than when the action was applied: then the
-        weights and everything else go back to the bit. Compared is the loss over the probe, where the noise of
-        mini-batches does not decide.
+        What training has learnt since is kept, unless the loss is worse than when the action was applied, or the
+        action changed weights and the loss is no better: then the weights and everything else go back to the bit.
+        Compared is the loss over the probe, where the noise of mini-batches does not decide.
         """
-        before, since = self._loss, probe_loss(now())
+        before, since = self.before.probe_loss, probe_loss(now())
         if before is None or since is None:
             before, since = self.before.loss, after.loss
-        if before is not None and since is not None and not since <= before:
-            self.undo_all(now)
-            return (
-                f"the loss rose from {before:.4g} to {since:.4g}, so weights, optimizer and random streams "
-                f"are as they were at step {self.step}"
-            )
-        self._take_back(now)
+        unknown = before is None or since is None
+        old, new = before or 0.0, since or 0.0
+        gained = not unknown and new < old - _GAIN * abs(old)
+        if not unknown and not new <= old:
+            return self._all_back(now, f"the loss rose from {old:.4g} to {new:.4g}")
+        if self.action.changes_weights and not gained:
+            return self._all_back(now, "no loss is known" if unknown else f"the loss stayed at {new:.4g}")
+        take_back(self.action, now)
         self._snapshot.restore_settings()
-        return "its settings are taken back; the loss has not risen, so what training has learnt since is kept"
+        if self.action.changes_weights:
+            return f"the loss fell from {old:.4g} to {new:.4g}, so the weights stay, what it changed in them too"
+        learnt = "what training has learnt since is kept"
+        return f"its settings are taken back; {learnt if unknown else f'the loss has not risen, so {learnt}'}"
 
     def undo_all(self, now: Callable[[], Situation]) -> None:
         """Put everything back as it was before, to the bit."""
-        self._take_back(now)
+        take_back(self.action, now)
         self._snapshot.restore()
 
-    def _take_back(self, now: Callable[[], Situation]) -> None:
-        with suppress(Exception):  # it promises not to raise; the rest is put back whether it keeps that or not
-            self.action.undo(now())
+    def _all_back(self, now: Callable[[], Situation], why: str) -> str:
+        self.undo_all(now)
+        return f"{why}, so weights, optimizer and random streams are as they were at step {self.step}"
+
+
+def take_back(action: Action, now: Callable[[], Situation]) -> None:
+    """Undo what a snapshot can't; the rest goes on whether the action keeps its promise not to raise or not."""
+    with suppress(Exception):
+        action.undo(now())
 
 
 def probe_loss(now: Situation) -> float | None:

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from eigenscope.diagnostics.definitions import DEFINITIONS
-from eigenscope.monitor.records import in_words
+from eigenscope.monitor.records import APPLIED, in_words
 from eigenscope.reports.numbers import number
+from eigenscope.runs.actions import DONE
 
 STYLES = {
     "proposed": "bold", "applied": "bold", "kept": "green", "undone": "yellow", "failed": "bold red",
@@ -43,11 +44,16 @@ def print_actions(out: Console, actions: Sequence[Mapping[str, Any]]) -> None:
     if not actions:
         out.print("no action was proposed in this run", style="dim")
     for action in actions:
-        asked = f", to be {'applied' if action['asked'] == 'apply' else 'dismissed'} at the next step"
-        waits = asked if action["asked"] and action["state"] == "proposed" else ""
-        print_change(out, action, waits)
+        verb = action["asked"] if action["state"] == "proposed" else None
+        print_change(out, action, f", to be {DONE[verb]} {when(actions, verb)}" if verb else "")
         for line in [*_history(action), *compared(action)]:
             out.print(f"            {line}", style="dim", soft_wrap=True)
+
+
+def when(actions: Sequence[Mapping[str, Any]], verb: str) -> str:
+    """When an answer is carried out: nothing is applied while another action is on trial."""
+    trial = next((action["key"] for action in actions if action["state"] == APPLIED), None)
+    return f"once action {trial} has been judged" if verb == "apply" and trial is not None else "at the next step"
 
 
 def _history(action: Mapping[str, Any]) -> list[str]:

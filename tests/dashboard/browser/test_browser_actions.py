@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from dashboard.conftest import serving
 from eigenscope.runs import RunWriter, load_run
-from monitor.test_acting import LEARNING_RATE, Halve, Loop
+from monitor.acting_loop import LEARNING_RATE, Halve, Loop
 from runs.sample import Sample, sample_config, sample_environment
 from runs.sample_actions import sample_action
 
@@ -56,7 +56,9 @@ def test_apply_pressed_in_two_pages_at_once_is_applied_once(browser, training, v
     pages = [visit(address(browser), allow="409") for _ in range(2)]
     for page in pages:
         expect(page.locator(".proposal")).to_contain_text("HALVE THE STEP SIZE")
-        expect(page.locator(".proposal")).to_contain_text("undone by itself unless the test says so")
+        expect(page.locator(".proposal")).to_contain_text(
+            "it helps if the test says so, and is undone by itself if not"
+        )
     seen = training.loop.monitor.step_count
     for page in pages:  # neither waits for the other's answer
         page.evaluate("document.querySelector('.proposal .solid').click()")
@@ -140,6 +142,19 @@ def test_the_buttons_rest_once_either_was_pressed_anywhere(site_of, writer, visi
         )
         for button in page.locator(".proposal button").all():
             expect(button).to_be_disabled()
+
+
+def test_what_is_to_be_applied_waits_for_the_action_on_trial(site_of, writer, visit):
+    writer.action(185, sample_action("applied", 1, 180))
+    writer.action(185, sample_action("proposed", 2, 185))
+    writer.flush()
+    page = visit(address(site_of))
+    page.locator(".proposal").get_by_role("button", name="Apply: LOWER THE STEP SIZE").click()
+    note = page.locator(".proposal .note")
+    expect(note).to_have_text("Apply was pressed: it is applied once action 1 has been judged.")
+    writer.action(190, sample_action("kept", 1, 190))
+    writer.flush()
+    expect(note).to_have_text("Apply was pressed: it is applied between the next two steps.")
 
 
 def test_nobody_answers_a_run_that_has_ended(site_of, writer, visit):

@@ -10,10 +10,13 @@ import { sign } from "./shell.js";
 /** @typedef {import("../types.js").App} App */
 /** @typedef {import("../run.js").Run} Run */
 
-const SAID = {
-  apply: "Apply was pressed: it is applied between the next two steps.",
-  dismiss: "Dismiss was pressed.",
-};
+/** @param {"apply"|"dismiss"} verb @param {Run} run @returns {string} an answer, and when it is carried out */
+function said(verb, run) {
+  if (verb === "dismiss") return "Dismiss was pressed.";
+  const trial = run.actions.find(({ state }) => state === "applied");
+  const when = trial ? `once action ${trial.key} has been judged` : "between the next two steps";
+  return `Apply was pressed: it is applied ${when}.`;
+}
 
 /** @param {App} app @returns {import("../types.js").Part} */
 export function proposals(app) {
@@ -86,8 +89,8 @@ class Card {
     const { alert, criterion, key, log } = action;
     const since = log[0] ? `Proposed at step ${count(log[0].step)}` : "Proposed";
     const why = `${capital(alert.message)} then`; // the banner above says how it stands now
-    setText(this.why, `${since} as action ${key}. ${why}; undone by itself unless ${criterion}.`);
-    if (action.asked) setText(this.note, SAID[action.asked]);
+    setText(this.why, `${since} as action ${key}. ${why}; it helps if ${criterion}, and is undone by itself if not.`);
+    if (action.asked) setText(this.note, said(action.asked, this.run));
     this.enable(!action.asked);
   }
 
