@@ -52,7 +52,7 @@ def _definition(name: str, item: Any) -> str:
 
 def rules() -> str:
     """The rules with their default thresholds."""
-    from eigenscope.monitor.alerts import RULES
+    from eigenscope.monitor.judgements import RULES
     from eigenscope.monitor.rules import DEFAULTS
 
     rows = ["| rule | watches | warning from | critical from | action |", "|---|---|---|---|---|"]

@@ -18,7 +18,8 @@ DRIVES: dict[str, Callable[[int], float]] = {  # times the tuned step size, so m
     "doubled every 200": lambda step: 2.0 ** (step / 200),
     "16 times at once": lambda step: 16.0,
 }
-LEVELS_TRIED = (0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
+LEVELS_TRIED = (0.05, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 1.0, 1.5)
+RULE = "adaptive_edge"
 MULTIPLES_TRIED = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 _FEWEST = 5  # readings before a median is one
 
@@ -65,7 +66,7 @@ def _drive(course: Course, step: int) -> float:
 
 def raised(course: Course, rule: str, threshold: float) -> Iterator[tuple[int, int | None]]:
     """The alerts of a run as pairs: the step of the check that raised one, and of the check that ended it."""
-    level, begun, limits = "ok", 0, Limits(threshold, math.inf, DEFAULTS["edge_of_stability"].hysteresis)
+    level, begun, limits = "ok", 0, Limits(threshold, math.inf, DEFAULTS[RULE].hysteresis)
     for step, value in heard(course, rule):
         before, level = level, limits.level(value, level)
         if LEVELS.index(level) > LEVELS.index(before):

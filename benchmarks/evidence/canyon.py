@@ -15,7 +15,7 @@ import torch
 
 import eigenscope as es
 from eigenscope.actions import CurvatureScaledStep, SwitchOptimizer
-from eigenscope.monitor.alerts import RULES
+from eigenscope.monitor.judgements import RULES
 from eigenscope.monitor.rules import DEFAULTS
 from evidence.bill import Bill
 from evidence.canyons import Problem, halvings, problems

@@ -7,7 +7,7 @@ the tuned one; those that spike all the same count as spikes. The tuned one is t
 of 3, of two seeds, by the training loss at the end. Three tasks in minibatches, and digits in full batches, where Adam
 trains at the edge by itself (Cohen et al. 2022).
 
-The alert is that of the monitor: rule `edge_of_stability`, `Monitor(every=20)` on 64 samples, foreseen between two
+The alert is that of the monitor: rule `adaptive_edge`, `Monitor(every=20)` on 64 samples, foreseen between two
 checks from the learning rate. A spike was warned of if the alert stood before its first step, by a milder count
 ("lately") if at some time in the 100 steps before; the lead, by the strict count, is from the step that raised it. A
 false alarm is an alert raised in a healthy run, or in the healthy 200 steps. From the same readings the rule is judged
@@ -28,7 +28,7 @@ import torch
 
 import eigenscope as es
 from eigenscope.monitor.rules import DEFAULTS
-from evidence.alarms import CALM, DRIVES, Course, agrees, curve, scored
+from evidence.alarms import CALM, DRIVES, RULE, Course, agrees, curve, scored
 from evidence.bill import Bill
 from evidence.tasks import TASKS, Task, loss_fn, loss_on
 
@@ -72,8 +72,8 @@ def follow(task: Task, seed: int, rate: float, drive: str | None, steps: int) ->
                 course.readings.append((step, reading.stability_ratio.value))
                 bill.products(reading.num_matvecs, PROBE)
                 bill.passes(1, PROBE)
-        told = ["ok", *(alert.level for alert in monitor.history if alert.rule == "edge_of_stability")]
-        steps = [alert.step - 1 for alert in monitor.history if alert.rule == "edge_of_stability"]
+        told = ["ok", *(alert.level for alert in monitor.history if alert.rule == RULE)]
+        steps = [alert.step - 1 for alert in monitor.history if alert.rule == RULE]
     course.alerts = [step for step, before in zip(steps, told, strict=False) if before == "ok"]
     course.steps, course.share = step + 1, bill.share
     return course
@@ -136,7 +136,7 @@ def run(seeds: int, shrink: int = 1, only: tuple[str, ...] | None = None) -> dic
 
 def judged(courses: list[Course], rates: dict[str, float]) -> dict[str, Any]:
     """All tables, from the courses of the runs."""
-    default = DEFAULTS["edge_of_stability"].warning
+    default = DEFAULTS[RULE].warning
     noisy = [course for course in courses if "full" not in course.task]
     return {
         "tuned": rates,

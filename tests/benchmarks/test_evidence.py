@@ -44,6 +44,7 @@ def test_an_item_measures_and_tells(item, settings):
     module = import_module(f"evidence.{item}")
     result = module.run(1, **settings)
     assert len(module.tell(result)) >= 2
+    assert result.get("agrees_with_monitor", True)  # what is counted from readings is what the monitor itself told
 
 
 def test_an_alert_counts_only_where_it_stands_before_the_spike():

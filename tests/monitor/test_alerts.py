@@ -8,7 +8,8 @@ import pytest
 import eigenscope as es
 from eigenscope.diagnostics.estimate import Estimate
 from eigenscope.diagnostics.reading import CurvatureReading
-from eigenscope.monitor.alerts import RULES, AlertBook
+from eigenscope.monitor.alerts import AlertBook
+from eigenscope.monitor.judgements import RULES
 from eigenscope.monitor.rules import DEFAULTS, Limits, load_rules
 from spectra import SPECTRA, quadratic
 
@@ -117,6 +118,7 @@ def test_the_worst_alert_is_the_one_to_act_on(calm: CurvatureReading) -> None:
 def test_every_rule_names_its_action_and_its_reason_in_one_sentence(name: str, calm: CurvatureReading) -> None:
     reading = replace(
         calm,
+        optimizer="Adam" if name == "adaptive_edge" else "SGD",
         verdict="saddle",
         stability_ratio=Estimate(9.0, error=0.0),
         condition_number=Estimate(1e9, error=0.0),
@@ -127,6 +129,16 @@ def test_every_rule_names_its_action_and_its_reason_in_one_sentence(name: str, c
     assert raised[name].level == "critical"
     assert raised[name].action.isupper()
     assert len(raised[name].reason.split()) > 5
+
+
+def test_under_adam_the_edge_is_told_of_sooner_and_for_longer(calm: CurvatureReading) -> None:
+    book, levels = AlertBook(DEFAULTS), []
+    for step, value in enumerate([0.7, 0.8, 0.4, 0.37]):
+        book.update(replace(calm, step=step, optimizer="AdamW", stability_ratio=Estimate(value, error=0.0)))
+        levels.append(book.level("adaptive_edge"))
+        assert book.level("edge_of_stability") == "ok"
+    assert levels == ["ok", "warning", "warning", "ok"]
+    assert ratios(AlertBook(DEFAULTS), replace(calm, optimizer="SGD"), [0.8]) == ["ok"]
 
 
 def test_a_rule_can_be_switched_off(calm: CurvatureReading) -> None:

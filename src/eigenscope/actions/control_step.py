@@ -77,7 +77,7 @@ class ControlStep(Action, ScaledSteps):
     """
 
     name = "control_step"
-    rules: ClassVar[tuple[str, ...]] = ("edge_of_stability", "loss_rise")
+    rules: ClassVar[tuple[str, ...]] = ("edge_of_stability", "adaptive_edge", "loss_rise")
     words = "LOWER THE STEP SIZE"
     criterion = "the stability ratio is at or under the target, to a tenth of it, and the loss is finite"
 

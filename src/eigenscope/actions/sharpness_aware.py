@@ -40,7 +40,7 @@ class SharpnessAware(Action):
     """
 
     name = "sharpness_aware"
-    rules: ClassVar[tuple[str, ...]] = ("edge_of_stability",)
+    rules: ClassVar[tuple[str, ...]] = ("edge_of_stability", "adaptive_edge")
     words = "STEP SHARPNESS-AWARE"
     criterion = "λmax is smaller by a tenth, and the loss is not more than a tenth higher"
     checks = 2

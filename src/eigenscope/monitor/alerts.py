@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from eigenscope.diagnostics.condition import negative_definite
 from eigenscope.diagnostics.flow import FlowReading
 from eigenscope.diagnostics.reading import CurvatureReading
 from eigenscope.diagnostics.words import counted
+from eigenscope.monitor.judgements import RULES, Rule, edge_rule, figure
 from eigenscope.monitor.losses import LossWatch
 from eigenscope.monitor.rules import LEVELS, Limits
 
@@ -39,118 +38,12 @@ class Alert:
         return f"step {self.step}, {self.level}: {self.message}{advice}"
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A number of the reading to watch, and the words for it. `read` gives None where it does not apply."""
-
-    name: str
-    panel: str
-    metric: str
-    read: Callable[[CurvatureReading], float | None]
-    message: Callable[[CurvatureReading], str]
-    action: str
-    reason: Callable[[CurvatureReading], str]
-    checks_to_clear: int = 1
-
-
 _FLOW_ACTIONS = {
     "orthogonal_init": "RE-INITIALIZE",
     "residual": "ADD RESIDUALS",
     "normalization": "NORMALIZE",
     "spectral_norm": "NORMALIZE THE LAYER",
     "clip_gradients": "CLIP THE GRADIENT",
-}
-
-
-def _figure(value: float | None) -> str:
-    """Two digits, and thousands written out: κ = 21,000."""
-    if value is None or not math.isfinite(value) or value >= 1e9:
-        return f"{value:.1e}" if value is not None else "unknown"
-    return f"{float(f'{value:.2g}'):,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def _edge_reason(reading: CurvatureReading) -> str:
-    ratio = reading.stability_ratio.value or 1.0
-    if ratio < 1:  # the hysteresis holds the alert
-        return "the step is back inside the edge, but so close to it that a little more curvature puts it past again"
-    return (
-        f"a step along the sharpest direction overshoots and grows; a step size {ratio:.2g}× smaller "
-        f"is stable for {reading.optimizer}, as is warming it up"
-    )
-
-
-def _kappa_reason(reading: CurvatureReading) -> str:
-    return (
-        "gradient descent zig-zags across the canyon and needs about "
-        f"{_figure(reading.iterations_to_halve.value)} steps to halve the distance; Adam, or inputs scaled to unit "
-        "variance, see a rounder landscape"
-    )
-
-
-def _saddle_message(reading: CurvatureReading) -> str:
-    count, gradient = reading.negative_count_certified, f"gradient norm {reading.gradient_norm:.1g}"
-    if negative_definite(reading.lambda_max, reading.noise_floor):
-        return f"at a maximum: all eigenvalues are negative, {gradient}"
-    return f"at a saddle: {counted(count, 'certified negative eigenvalue')}, {gradient}"
-
-
-def _escape_reason(reading: CurvatureReading) -> str:
-    plan = reading.escape
-    if plan is None:
-        return "the gradient vanishes, but the loss curves down: only a push off the ridge goes on"
-    return (
-        f"the gradient vanishes, but a step of {plan.step:.2g} along the direction of negative curvature lowers the "
-        f"loss by {plan.measured:.2g} (measured)"
-    )
-
-
-RULES: dict[str, Rule] = {
-    rule.name: rule
-    for rule in (
-        Rule(
-            "edge_of_stability",
-            "sharpness",
-            "stability_ratio",
-            lambda r: r.stability_ratio.value,
-            lambda r: f"{r.stability_ratio.value:.2g}× the stability threshold of {r.optimizer}",
-            "LOWER THE STEP SIZE",
-            _edge_reason,
-        ),
-        Rule(
-            "ill_conditioned",
-            "condition",
-            "condition_number",
-            lambda r: r.condition_number.value,
-            lambda r: f"the landscape is a canyon: κ = {_figure(r.condition_number.value)}",
-            "PRECONDITION",
-            _kappa_reason,
-        ),
-        Rule(
-            "stretched",
-            "condition",
-            "condition_mean",
-            # Where κ is not defined; an adaptive optimizer does already what would be advised.
-            lambda r: (
-                r.condition_mean.value if r.condition_status != "definite" and r.optimizer in ("SGD", "none") else None
-            ),
-            lambda r: f"the steepest direction is {_figure(r.condition_mean.value)} times the average one",
-            "PRECONDITION",
-            lambda r: (
-                "one step size can't serve directions so unlike: Adam, normalization layers, or inputs scaled to "
-                "unit variance even them out"
-            ),
-        ),
-        Rule(
-            "saddle",
-            "saddle",
-            "verdict",
-            lambda r: float(r.verdict == "saddle"),
-            _saddle_message,
-            "PAUSE & PERTURB",
-            _escape_reason,
-            checks_to_clear=2,
-        ),
-    )
 }
 
 
@@ -173,8 +66,8 @@ class AlertBook:
 
     def foresee(self, reading: CurvatureReading) -> Alert | None:
         """Raise the alert of the edge ahead of the check, for a reading whose ratio follows from the learning rate."""
-        rule, before = RULES["edge_of_stability"], self.level("edge_of_stability")
-        value = rule.read(reading)
+        rule = RULES[edge_rule(reading)]
+        value, before = rule.read(reading), self.level(rule.name)
         if value is None or LEVELS.index(self.limits[rule.name].level(value, before)) <= LEVELS.index(before):
             return None
         words = f"{rule.message(reading)}, foreseen: its learning rate has risen since the last check"
@@ -274,8 +167,8 @@ def diverged(step: int, loss: float) -> Alert:
 def risen(step: int, level: str, losses: LossWatch, threshold: float) -> Alert:
     """The training loss has left its lowest level far below."""
     message = (
-        f"the loss has risen to {_figure(losses.average)}, at least {_figure(losses.rise)} times its lowest, "
-        f"{_figure(losses.lowest)}"
+        f"the loss has risen to {figure(losses.average)}, at least {figure(losses.rise)} times its lowest, "
+        f"{figure(losses.lowest)}"
     )
     action, reason = {
         "critical": (

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from eigenscope.diagnostics.reading import CurvatureReading
 from eigenscope.monitor.alerts import Alert, AlertBook
+from eigenscope.monitor.judgements import edge_rule
 from eigenscope.monitor.rules import LEVELS
-
-RULE = "edge_of_stability"
 
 
 class Foreseeing:
@@ -41,9 +40,11 @@ class Foreseeing:
         return raised
 
     def _look_ahead(self, above: float = 0.0) -> None:
-        ratio = self._reading.stability_ratio.value if self._reading is not None else None
-        limits, level = self._alerts.limits[RULE], self._alerts.level(RULE)
         self.limit = math.inf
+        if self._reading is None:
+            return
+        ratio, rule = self._reading.stability_ratio.value, edge_rule(self._reading)
+        limits, level = self._alerts.limits[rule], self._alerts.level(rule)
         if not ratio or not 0 < ratio < math.inf or self._rate <= 0 or not limits.enabled:
             return
         worse = [limits.threshold(name) for name in LEVELS[LEVELS.index(level) + 1 :]]
