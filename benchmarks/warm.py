@@ -1,10 +1,10 @@
 """How many products does a warm check take along a real training run, and how good is it?
 
-    python benchmarks/warm.py [--models mlp,cnn,gpt] [--checks 20] [--every 10] [--json FILE]
+    python benchmarks/warm.py [--models mlp,cnn,gpt] [--checks 20] [--every 10] [--products 25] [--json FILE]
 
 Each network of workloads.py is trained on from where it stands, in minibatches and on the whole probe; every few steps
-a warm check (25 products at most) and λmax alone are compared with a reference: a cold run to 10⁻⁶, which on the MLP
-agrees with the dense Hessian.
+a warm check (so many products at most) and λmax alone are compared with a reference: a cold run to 10⁻⁶, which on the
+MLP agrees with the dense Hessian.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ ERRORS = ("lambda_max", "lambda_min", "top_10", "alone_error")
 REFERENCE = Settings(max_matvecs=260, tolerance=1e-6, trace_tolerance=1.0)
 
 
-def follow(work: Workload, checks: int, every: int, rate: float, minibatches: bool) -> list[dict[str, float]]:
-    """Train `every` steps between two checks, with heavy ball, and compare."""
+def follow(work: Workload, options: argparse.Namespace, rate: float, minibatches: bool) -> list[dict[str, float]]:
+    """Train so many steps between two checks, with heavy ball, and compare."""
+    settings = Settings(warm_matvecs=options.products)
     rng = torch.Generator().manual_seed(5)
     optimizer = torch.optim.SGD(work.model.parameters(), lr=rate, momentum=0.9)
     memory, alone, rows = Memory(), None, []
-    for index in range(checks + 1):
+    for index in range(options.checks + 1):
         probe = Probe(work.model, mean_loss, [work.batch])
-        reading = look(probe, Settings(), memory, step=index, cold=index == 0)
+        reading = look(probe, settings, memory, step=index, cold=index == 0)
         alone = sharpness(work.model, mean_loss, [work.batch], start=alone)
         if index > 0:
             truth = look(Probe(work.model, mean_loss, [work.batch]), REFERENCE, Memory())
@@ -43,7 +44,7 @@ def follow(work: Workload, checks: int, every: int, rate: float, minibatches: bo
                 compare(reading, truth)
                 | {"alone": alone.num_matvecs, "alone_error": off(alone.lambda_max, truth.lambda_max)}
             )
-        for _ in range(every):
+        for _ in range(options.every):
             optimizer.zero_grad()
             mean_loss(work.model, work.draw(rng) if minibatches else work.batch).backward()
             optimizer.step()
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--models", default="mlp,cnn,gpt")
     parser.add_argument("--checks", type=int, default=20)
     parser.add_argument("--every", type=int, default=10)
+    parser.add_argument("--products", type=int, default=25)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -89,9 +91,7 @@ def main() -> None:
     for name in options.models.split(","):
         for way in ("minibatches", "whole probe"):
             minibatches = way == "minibatches"
-            rows = found[f"{name}, {way}"] = follow(
-                WORKLOADS[name](), options.checks, options.every, rates[name], minibatches
-            )
+            rows = found[f"{name}, {way}"] = follow(WORKLOADS[name](), options, rates[name], minibatches)
             tell(f"{name}, {way}", rows)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
