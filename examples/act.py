@@ -16,7 +16,8 @@ import eigenscope as es
 class HalveTheStep(es.actions.Action):
     """Half the learning rate: an action in ten lines, which `es.Monitor(..., act="ask")` then knows by its name."""
 
-    name, rules, words = "halve_the_step", ("edge_of_stability",), "HALVE THE STEP SIZE"
+    name, words = "halve_the_step", "HALVE THE STEP SIZE"
+    rules = ("edge_of_stability", "adaptive_edge")
     criterion = "the stability ratio is under 1"
 
     def apply(self, now):

@@ -51,13 +51,13 @@ def heard(course: Course, rule: str) -> Iterator[tuple[int, float]]:
     followed = dict(course.readings)
     told = course.steps - (course.spike is not None)  # the step at which a spike is seen is the run's end
     for step in range(told) if rule == "foreseen" else followed:
+        if rule == "foreseen" and known and _drive(course, step) != _drive(course, step - 1):
+            yield step, known[-1] * _drive(course, step) / begun  # before the check of the same step
         if step in followed:
             usual = median(known) if len(known) >= _FEWEST else math.inf
             known.append(followed[step])
             begun = _drive(course, step)
             yield step, followed[step] / usual if rule == "multiple" else followed[step]
-        elif known and _drive(course, step) != _drive(course, step - 1):
-            yield step, known[-1] * _drive(course, step) / begun
 
 
 def _drive(course: Course, step: int) -> float:

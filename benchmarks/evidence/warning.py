@@ -192,4 +192,4 @@ def draw(result: dict[str, Any], axes: Any) -> None:
         for point, x in told:
             axes.annotate(f"{point['threshold']:g}", (x, point["warned"]["value"]), fontsize="x-small")
     axes.set(xscale="symlog", xlabel="false alarms per 10,000 healthy steps", ylabel="spikes warned of")
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="lower right")

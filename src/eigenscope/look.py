@@ -19,7 +19,7 @@ from eigenscope.diagnostics.density import count_estimate, spectrum_of
 from eigenscope.diagnostics.estimate import Estimate
 from eigenscope.diagnostics.extremes import Extremes, extremes
 from eigenscope.diagnostics.reading import CurvatureReading, Escape
-from eigenscope.diagnostics.stability import Edge, plain_ratio, sharpness_score, stability_edge
+from eigenscope.diagnostics.stability import Edge, is_adaptive, plain_ratio, sharpness_score, stability_edge
 from eigenscope.diagnostics.verdict import Verdict, verdict
 from eigenscope.escape import escape_along
 from eigenscope.estimators import Krylov, RitzPairs, deflated_trace, lanczos
@@ -124,6 +124,7 @@ class _Look:
             operator.on_product = lambda done: progress(done, max(done, self.budget))
 
     def run(self, optimizer: torch.optim.Optimizer | None, start: float) -> CurvatureReading:
+        self.adaptive = is_adaptive(optimizer)
         krylov = self._krylov()
         pairs = krylov.ritz()
         converged = krylov.complete or self._converged(pairs)
@@ -289,6 +290,7 @@ class _Look:
             stability_ratio=ratio,
             sharpness_score=sharpness_score(ratio),
             optimizer=edge.optimizer,
+            adaptive=self.adaptive,
             num_matvecs=operator.num_matvecs,
             cost_in_gradients=seconds / operator.gradient_seconds,
             seconds=seconds,

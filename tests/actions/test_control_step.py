@@ -2,6 +2,7 @@
 
 import copy
 import math
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch.optim import lr_scheduler
 
 import eigenscope as es
-from actions.training import flat, train
+from actions.training import closure_of, flat, train
 from eigenscope.actions import ControlStep, Evidence, Situation, Snapshot
 from eigenscope.diagnostics.stability import stability_edge
 from eigenscope.diagnostics.step_factor import step_factor
@@ -370,11 +371,56 @@ def test_a_step_that_raised_leaves_no_scaled_rate_behind(model, data):
     def fails():
         raise RuntimeError("out of luck")
 
+    scheduler = lr_scheduler.ExponentialLR(optimizer, 0.5)
     with pytest.raises(RuntimeError, match="out of luck"):
         optimizer.step(fails)
-    train(model, optimizer, data)
     assert optimizer.param_groups[0]["lr"] == 30.0
+    scheduler.step()
+    train(model, optimizer, data)
+    assert optimizer.param_groups[0]["lr"] == 15.0
     control.release()
+
+
+def test_a_closure_that_raised_and_is_tried_again_within_the_step_gets_the_scaled_step(model, data):
+    optimizer = torch.optim.SGD(model.parameters(), lr=30.0)
+    calm, tried = closure_of(model, optimizer, data), []
+
+    def fails_once():
+        tried.append(1)
+        if len(tried) == 1:
+            raise RuntimeError("out of luck")
+        return calm()
+
+    def again(_, args, __):
+        def closure():
+            with suppress(RuntimeError):
+                return args[1]()
+            return args[1]()
+
+        return (args[0], closure), {}
+
+    control = ControlStep().bind(model, cross_entropy, data, optimizer)
+    optimizer.register_step_pre_hook(again)
+    before = flat(model)
+    optimizer.step(fails_once)
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+    assert control.factor < 1
+    assert torch.allclose(before - flat(model), 30.0 * control.factor * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_checkpoint_taken_within_a_step_or_after_one_that_crashed_holds_the_plain_rate(model, data):
+    optimizer = torch.optim.SGD(model.parameters(), lr=30.0)
+    control, saved = ControlStep().bind(model, cross_entropy, data, optimizer), []
+
+    def crash(*_):
+        saved.append(optimizer.state_dict()["param_groups"][0]["lr"])
+        raise RuntimeError("out of luck")
+
+    optimizer.register_step_pre_hook(crash)  # as the optimizer itself may
+    with pytest.raises(RuntimeError, match="out of luck"):
+        optimizer.step()
+    assert optimizer.param_groups[0]["lr"] == 30.0 * control.factor < 30.0
+    assert [*saved, optimizer.state_dict()["param_groups"][0]["lr"]] == [30.0, 30.0]
 
 
 @pytest.mark.parametrize(("optimizer", "message"), [

@@ -148,12 +148,3 @@ def test_a_monitored_run_with_sparse_gradients_is_clipped_and_goes_on():
     assert monitor.step_count == 12
     assert action.problem is None
     assert isinstance(monitor.actions[0].changed, dict)
-
-
-def test_they_are_known_by_whose_they_are_until_they_fall_silent(optimizer):
-    action, hooks = Clip(), Hooks()
-    hooks.add(optimizer, before=action.helped)
-    hook = next(iter(optimizer._optimizer_step_pre_hooks.values()))
-    assert hook.__self__ is action
-    hooks.silence()
-    assert hook.__self__ is None

@@ -263,6 +263,7 @@ def test_batch_norms_that_have_seen_batches_are_of_a_trained_network(data):
 def test_a_probe_that_fails_is_no_leave_to_start_anew(data):
     now = Situation(network(1), None, cross_entropy, (data[0][:, :5], data[1]))
     assert "whether it has learnt can't be told from the probe" in Reinitialize().can_apply(now)
+    assert Reinitialize().can_apply(replace(now, fresh=True)) is None  # known already: the probe is not asked
 
 
 @pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU, nn.Sigmoid])
@@ -272,11 +273,13 @@ def test_a_fresh_network_is_fresh_at_any_depth_and_scale(activation, gain, data)
         assert Reinitialize().can_apply(situation_of(deep(depth, activation, gain), data)) is None
 
 
-def test_a_start_that_raises_the_loss_by_more_than_a_tenth_did_not_help(data):
+def test_a_start_from_which_the_loss_rises_by_more_than_a_tenth_did_not_help(data):
+    """Whatever it was before: a signal that vanishes predicts nothing, which may cost less."""
     worse, better = situation_of(deep(12, nn.Tanh, gain=4.0), data), situation_of(deep(2, nn.Tanh, gain=1.0), data)
-    before = Evidence(0, flow=worse.flow, probe_loss=2.3)
-    assert Reinitialize().helped(before, Evidence(1, [2.4], flow=better.flow))
-    assert Reinitialize().helped(before, Evidence(1, [2.6], flow=better.flow)) is False
+    before = Evidence(0, flow=worse.flow, probe_loss=1.0)
+    for losses, helped in (([2.3], True), ([2.3] * 9 + [2.4] * 9, True), ([2.3] * 9 + [2.6] * 9, False)):
+        assert Reinitialize().helped(before, Evidence(1, losses, flow=better.flow)) is helped
+    assert Reinitialize().helped(before, Evidence(1, [float("nan"), 2.3], flow=better.flow)) is False
 
 
 def test_a_flow_that_moves_a_little_by_itself_is_nobodys_merit(exploding):

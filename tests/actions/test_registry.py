@@ -31,7 +31,9 @@ def test_an_action_says_what_it_does_and_what_it_is_judged_by(action):
     assert action().name == action.name
 
 
-@pytest.mark.parametrize("rule", ["edge_of_stability", "ill_conditioned", "stretched", "saddle", "signal_flow"])
+@pytest.mark.parametrize(
+    "rule", ["edge_of_stability", "adaptive_edge", "ill_conditioned", "stretched", "saddle", "signal_flow"]
+)
 def test_every_rule_of_a_reading_has_an_answer(rule):
     assert answering(rule, chosen())
 

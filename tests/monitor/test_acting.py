@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import eigenscope as es
 from eigenscope.actions import Evidence, Situation
@@ -151,6 +151,61 @@ def test_one_that_can_not_say_whether_it_can_be_applied_is_recorded_and_given_up
     assert loop.states() == [("unsure", "failed"), ("halve", "kept")]
     note = loop.monitor.actions[0].note
     assert note == "whether it can be applied can't be told, and it is not tried again: KeyError: 'lr'"
+
+
+def squared(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+
+def test_a_network_whose_signal_vanishes_is_started_anew_and_kept_though_predicting_nothing_cost_less() -> None:
+    torch.manual_seed(0)
+    layers = [module for _ in range(30) for module in (nn.Linear(32, 32), nn.Tanh())]
+    model = nn.Sequential(*layers, nn.Linear(32, 1))
+    with torch.no_grad():
+        for module in layers[::2]:
+            module.weight.mul_(0.6)  # type: ignore[operator, union-attr]
+    batch = torch.randn(128, 32), torch.randn(128, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.003)
+    dead = float(squared(model, batch).detach())
+    monitor = es.Monitor(
+        model, squared, batch, optimizer=optimizer, every=5, act="auto", actions=["reinitialize"], lipschitz=False
+    )
+    assert float(squared(model, batch).detach()) > 2 * dead
+    for _ in range(45):
+        loss = squared(model, batch)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        monitor.step(loss)
+    (record,) = monitor.actions
+    assert (record.name, record.state, record.helped) == ("reinitialize", "kept", True)
+    monitor.close()
+
+
+def test_without_an_alert_nobody_asks_whether_a_network_has_learnt() -> None:
+    """Which evaluates the loss eleven times."""
+
+    def losses(gain: float) -> int:
+        torch.manual_seed(0)
+        model = nn.Sequential(*(m for _ in range(20) for m in (nn.Linear(64, 64), nn.Tanh())), nn.Linear(64, 10))
+        for module in model:
+            if isinstance(module, nn.Linear):
+                nn.init.orthogonal_(module.weight, gain=gain)
+        calls: list[int] = []
+
+        def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+            calls.append(1)
+            return Loop.loss(model, batch)
+
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+        batch = digits_batches((64,))[0]
+        idle = Anew()
+        monitor = es.Monitor(model, loss, batch, optimizer=optimizer, act="auto", actions=[idle], lipschitz=False)
+        assert bool(monitor.alerts.active) == (gain > 2)
+        monitor.close()
+        return len(calls)
+
+    assert losses(1.1) < 11 <= losses(4.0)
 
 
 def test_a_network_that_has_learnt_is_not_started_anew() -> None:

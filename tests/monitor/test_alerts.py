@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import eigenscope as es
 from eigenscope.diagnostics.estimate import Estimate
 from eigenscope.diagnostics.reading import CurvatureReading
+from eigenscope.diagnostics.stability import is_adaptive
 from eigenscope.monitor.alerts import AlertBook
 from eigenscope.monitor.judgements import RULES
 from eigenscope.monitor.rules import DEFAULTS, Limits, load_rules
@@ -118,7 +120,7 @@ def test_the_worst_alert_is_the_one_to_act_on(calm: CurvatureReading) -> None:
 def test_every_rule_names_its_action_and_its_reason_in_one_sentence(name: str, calm: CurvatureReading) -> None:
     reading = replace(
         calm,
-        optimizer="Adam" if name == "adaptive_edge" else "SGD",
+        adaptive=name == "adaptive_edge",
         verdict="saddle",
         stability_ratio=Estimate(9.0, error=0.0),
         condition_number=Estimate(1e9, error=0.0),
@@ -134,11 +136,37 @@ def test_every_rule_names_its_action_and_its_reason_in_one_sentence(name: str, c
 def test_under_adam_the_edge_is_told_of_sooner_and_for_longer(calm: CurvatureReading) -> None:
     book, levels = AlertBook(DEFAULTS), []
     for step, value in enumerate([0.7, 0.8, 0.4, 0.37]):
-        book.update(replace(calm, step=step, optimizer="AdamW", stability_ratio=Estimate(value, error=0.0)))
+        book.update(
+            replace(calm, step=step, optimizer="AdamW", adaptive=True, stability_ratio=Estimate(value, error=0.0))
+        )
         levels.append(book.level("adaptive_edge"))
         assert book.level("edge_of_stability") == "ok"
     assert levels == ["ok", "warning", "warning", "ok"]
-    assert ratios(AlertBook(DEFAULTS), replace(calm, optimizer="SGD"), [0.8]) == ["ok"]
+    assert ratios(AlertBook(DEFAULTS), calm, [0.8]) == ["ok"]
+
+
+def test_what_was_told_of_one_optimizer_is_over_with_the_next(calm: CurvatureReading) -> None:
+    book = AlertBook(DEFAULTS)
+    assert ratios(book, calm, [1.2]) == ["warning"]
+    changes = book.update(replace(calm, step=9, optimizer="AdamW", adaptive=True, stability_ratio=Estimate(0.2)))
+    assert [(alert.rule, alert.level) for alert in changes] == [("edge_of_stability", "ok")]
+
+
+def test_a_wide_hysteresis_is_that_of_a_warning(calm: CurvatureReading) -> None:
+    limits, levels = DEFAULTS["adaptive_edge"], ["ok"]
+    for value in (1.7, 1.3, 1.1, 0.4, 0.3):
+        levels.append(limits.level(value, levels[-1]))
+    assert levels[1:] == ["critical", "critical", "warning", "warning", "ok"]
+
+
+def test_whose_the_edge_is_goes_by_what_an_optimizer_descends_from() -> None:
+    class Mine(torch.optim.SGD):
+        pass
+
+    weights = [torch.nn.Parameter(torch.zeros(2))]
+    assert not is_adaptive(Mine(weights, lr=0.1))
+    assert not is_adaptive(None)
+    assert is_adaptive(torch.optim.AdamW(weights)) and is_adaptive(torch.optim.RMSprop(weights))
 
 
 def test_a_rule_can_be_switched_off(calm: CurvatureReading) -> None:

@@ -33,7 +33,8 @@ def transformer() -> nn.Module:
 
 
 UNREACHED: dict[str, dict[str, object]] = {
-    **{name: {"warning": 1e300, "critical": 1e300} for name in ("edge_of_stability", "ill_conditioned", "stretched")},
+    **{name: {"warning": 1e300, "critical": 1e300} for name in ("edge_of_stability", "adaptive_edge")},
+    **{name: {"warning": 1e300, "critical": 1e300} for name in ("ill_conditioned", "stretched")},
     **{name: {"warning": 1e300, "critical": 1e300} for name in ("signal_flow", "loss_rise")},
     "saddle": {"warning": 2, "critical": 2},
 }

@@ -174,8 +174,16 @@ def test_a_switch_of_the_optimizer_is_told_to_the_loop_and_taken_back() -> None:
     assert loop.states() == [("switch", "undone")]
 
 
+class Hooked(Halve):
+    """Works on by hooks of its own, until they are taken off."""
+
+    @property
+    def in_force(self) -> bool:
+        return not self.released
+
+
 def test_what_works_on_an_optimizer_that_is_replaced_lets_it_go() -> None:
-    halve, told = Halve(), list[torch.optim.Optimizer]()
+    halve, told = Hooked(), list[torch.optim.Optimizer]()
     loop = Loop(halve, Switch(), every=1, cool_down=2, replace_optimizer=told.append)
     loop.steps(2)
     assert loop.states() == [("halve", "kept")]
@@ -185,6 +193,17 @@ def test_what_works_on_an_optimizer_that_is_replaced_lets_it_go() -> None:
     assert halve.released == 1
     assert loop.states()[0] == ("halve", "undone")
     assert loop.monitor.actions[0].note == "the optimizer that it worked on was replaced"
+
+
+def test_what_was_done_once_and_for_all_is_not_undone_by_a_switch() -> None:
+    halve, told = Halve(), list[torch.optim.Optimizer]()
+    loop = Loop(halve, Switch(), every=1, cool_down=2, replace_optimizer=told.append)
+    loop.steps(2)
+    halve.cannot = "it was enough"
+    loop.steps(5)
+    assert len(told) == 1
+    assert halve.released == 0
+    assert loop.states()[0] == ("halve", "kept")
 
 
 class Stubborn(Halve):

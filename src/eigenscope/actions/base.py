@@ -19,7 +19,8 @@ class Action(ABC):
         class HalveTheStep(Action):
             \"\"\"Half the learning rate.\"\"\"
 
-            name, rules, words = "halve_the_step", ("edge_of_stability",), "HALVE THE STEP SIZE"
+            name, words = "halve_the_step", "HALVE THE STEP SIZE"
+            rules = ("edge_of_stability", "adaptive_edge")
             criterion = "the stability ratio is under 1"
 
             def apply(self, now):
@@ -42,6 +43,7 @@ class Action(ABC):
     criterion: str  # by what `helped` judges
     checks: ClassVar[int] = 1  # checks after which it is judged
     changes_weights: ClassVar[bool] = False  # `apply` itself moves parameters: its undo may put them back
+    starts_anew: ClassVar[bool] = False  # where nothing is learnt yet, as it has checked: the loss before tells nothing
     problem: str | None = None  # what went wrong since, in a hook; as good as an exception from `apply`
 
     def can_apply(self, now: Situation) -> str | None:
@@ -65,7 +67,7 @@ class Action(ABC):
 
     @property
     def in_force(self) -> bool:
-        """Whether it goes on working, by hooks."""
+        """Whether it goes on working, by hooks; to be told by what has hooks of its own."""
         return isinstance(hooks := getattr(self, "_hooks", None), Hooks) and hooks.on
 
     def helped(self, before: Evidence, after: Evidence) -> bool | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 Closure = Callable[[], Any]
@@ -38,8 +39,25 @@ class Followed:
         return loss
 
 
+@dataclass(frozen=True)
+class Framed:
+    """A closure before which something is set, and after which, where it raises, that is taken back."""
+
+    closure: Closure
+    before: Callable[[], object]
+    failed: Callable[[], object]
+
+    def __call__(self) -> Any:
+        self.before()
+        try:
+            return self.closure()
+        except BaseException:
+            self.failed()
+            raise
+
+
 def bare(closure: Closure) -> Closure:
     """The loop's own closure, without the work that follows it."""
     while isinstance(closure, Followed):
         closure = closure.closure
-    return closure
+    return replace(closure, closure=bare(closure.closure)) if isinstance(closure, Framed) else closure

@@ -93,11 +93,6 @@ class _Guarded:
     def __init__(self, hook: Callable[..., Any], hooks: Hooks) -> None:
         self._hook, self._hooks = hook, hooks
 
-    @property
-    def __self__(self) -> object:
-        """Whose it is, as a bound method tells; nobody's once it is silent."""
-        return getattr(self._hook, "__self__", None) if self._hooks.on else None
-
     def __call__(self, *args: Any) -> Any:
         if not self._hooks.on:
             return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +18,8 @@ from eigenscope.actions.situation import Situation
 from eigenscope.flow.layers import keep_fresh_signal, single_layers
 from eigenscope.flow.measure import measure
 
-_WORSE = 1.1  # times the loss before
+_WORSE = 0.1  # of the loss: by what it may rise from the first steps on
+_FEW = 10  # losses at either end
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
@@ -36,8 +39,8 @@ class Reinitialize(Action):
     name = "reinitialize"
     rules: ClassVar[tuple[str, ...]] = ("signal_flow",)
     words = "RE-INITIALIZE"
-    criterion = "the gradient's norm gets at most half as far from where it began, and the loss is not a tenth higher"
-    changes_weights = True
+    criterion = "the gradient's norm gets at most half as far from where it began, and the loss does not rise since"
+    changes_weights = starts_anew = True
 
     def __init__(self, *, keep_signal: bool = True, seed: int = 0) -> None:
         self.keep_signal, self.seed = keep_signal, seed
@@ -49,7 +52,7 @@ class Reinitialize(Action):
         layers = _layers(now.model).values()
         if not layers:
             return "the model has no dense or convolution layer of its own"
-        trained = learnt(now, layers)
+        trained = None if now.fresh else learnt(now, layers)
         return f"what the network has learnt would be lost: {trained}" if trained else None
 
     def apply(self, now: Situation) -> dict[str, object]:
@@ -67,8 +70,17 @@ class Reinitialize(Action):
         return {"layers": list(layers), "centred": centred, "singular_value": {n: _first(m) for n, m in layers.items()}}
 
     def helped(self, before: Evidence, after: Evidence) -> bool | None:
-        worse = before.loss is not None and after.loss is not None and after.loss > _WORSE * before.loss
-        return False if worse else flow_helped(before, after)
+        return False if _rises(after.losses) else flow_helped(before, after)
+
+
+def _rises(losses: Sequence[float]) -> bool:
+    """Since the start: a network whose signal had vanished may have had a lower loss, by predicting nothing."""
+    if not all(map(math.isfinite, losses)):
+        return True
+    if not losses:
+        return False
+    first, last = statistics.median(losses[:_FEW]), statistics.median(losses[-_FEW:])
+    return last > first + _WORSE * abs(first)
 
 
 def _layers(model: nn.Module) -> dict[str, Layer]:

@@ -48,6 +48,7 @@ class Situation:
     replace_optimizer: Callable[[torch.optim.Optimizer], None] | None = None  # told of another optimizer
     closure: bool = False  # the loop calls `optimizer.step(closure)`
     train_mode: bool = False  # measure in training mode
+    fresh: bool = False  # the network is known to have learnt nothing
 
     def probe(self) -> Probe:
         """The probe at the parameters as they stand; `InputError` where it can't be measured."""

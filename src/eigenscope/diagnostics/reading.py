@@ -88,6 +88,7 @@ class CurvatureReading:
     converged: bool
     self_check: SelfCheck | None
     notes: tuple[str, ...] = field(default=())
+    adaptive: bool = False  # whether the optimizer scales each entry by its own history, as Adam and its kin do
 
     def to_dict(self) -> dict[str, object]:
         """Plain numbers, strings, lists and dictionaries."""

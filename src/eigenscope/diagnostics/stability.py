@@ -29,6 +29,11 @@ class Edge:
     reason: str | None = None  # why there is no threshold
 
 
+def is_adaptive(optimizer: torch.optim.Optimizer | None) -> bool:
+    """Whether it scales each entry by its own history, as Adam and its kin do: all but SGD, momentum or not."""
+    return optimizer is not None and not isinstance(optimizer, torch.optim.SGD)
+
+
 def stability_edge(
     optimizer: torch.optim.Optimizer | None,
     parameters: Sequence[Tensor],

@@ -45,6 +45,7 @@ class Acting:
         self._answered: set[tuple[str, int]] = set()  # alerts, by rule and step, to which a person said no
         self._asked: list[int] = []  # proposals that a person wants applied, while another action is on trial
         self._checks = self._applied = 0
+        self._fresh = False  # before the first step: the network was seen to have learnt nothing
 
     def step(self, checked: bool) -> None:
         """Between two steps: take back what went wrong, do what was asked for, and after a check what the rules say."""
@@ -64,15 +65,18 @@ class Acting:
 
     def first(self) -> None:
         """Before the first step, where a fresh network may be started anew; one that has learnt is left alone."""
-        if self.policy.act == "auto" and learnt(self._now()) is None:
-            self._consider()
+        if self.policy.act == "auto" and self._alerts.active:
+            self._fresh = learnt(self._now()) is None
+            if self._fresh:
+                self._consider()
+            self._fresh = False
 
     def release(self) -> None:
         """The optimizer is about to be replaced: what works on it by hooks lets it go, and may be applied anew."""
         mine = self._trial[0] if self._trial is not None else None
         for key, action in [(k, a) for k, a in self._standing.items() if k != mine]:
-            if action.changes_weights and not action.in_force:
-                continue  # done once and for all
+            if not action.in_force:
+                continue  # done once and for all, and not undone by this
             del self._standing[key]
             self._let_go[key] = action
             action.release()
@@ -137,7 +141,10 @@ class Acting:
                 self._answer_alert(alert)
 
     def _answer_alert(self, alert: Alert) -> None:
-        held = alert.value is not None and alert.threshold is not None and alert.value < alert.threshold
+        limits = self._alerts.limits.get(alert.rule)
+        held = (
+            alert.value is not None and limits is not None and alert.value < limits.warning
+        )  # by its hysteresis alone
         open_rules = {self.ledger.records[key].alert["rule"] for key in self.ledger.open()}
         resting = self._rested.get(alert.rule, 0) > self._checks  # what was done has helped, and may go on doing so
         if held or resting or alert.rule in open_rules or (alert.rule, alert.step) in self._answered:
@@ -176,7 +183,7 @@ class Acting:
         if action.name in self._spent:
             return "it was undone before in this run, and is not tried again"
         try:
-            return action.can_apply(self._now())
+            return action.can_apply(replace(self._now(), fresh=self._fresh))
         except Exception as error:
             self._spent.add(action.name)
             why = f"whether it can be applied can't be told, and it is not tried again: {in_a_line(error)}"

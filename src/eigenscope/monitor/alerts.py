@@ -75,6 +75,8 @@ class AlertBook:
 
     def _judge(self, rule: Rule, reading: CurvatureReading) -> Alert | None:
         value, limits, before = rule.read(reading), self.limits[rule.name], self.level(rule.name)
+        if not rule.applies(reading):  # another optimizer than the one that it spoke of
+            return self.clear(rule.name, reading.step) if before != "ok" else None
         if value is None and before == "ok":
             return None
         level = "ok" if value is None else limits.level(value, before)

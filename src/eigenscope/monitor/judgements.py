@@ -13,7 +13,7 @@ from eigenscope.diagnostics.words import counted
 
 @dataclass(frozen=True)
 class Rule:
-    """A number of the reading to watch, and the words for it. `read` gives None where it does not apply."""
+    """A number of the reading to watch, and the words for it. `read` gives None where the number could not be told."""
 
     name: str
     panel: str
@@ -23,6 +23,7 @@ class Rule:
     action: str
     reason: Callable[[CurvatureReading], str]
     checks_to_clear: int = 1
+    applies: Callable[[CurvatureReading], bool] = lambda _: True  # to the optimizer of this reading
 
 
 def figure(value: float | None) -> str:
@@ -32,22 +33,17 @@ def figure(value: float | None) -> str:
     return f"{float(f'{value:.2g}'):,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _adaptive(reading: CurvatureReading) -> bool:
-    """Adam and its kin; of an optimizer without a name, or of SGD, no."""
-    return reading.optimizer not in ("SGD", "none")
-
-
 def edge_rule(reading: CurvatureReading) -> str:
     """The rule that judges the stability ratio of this reading's optimizer."""
-    return "adaptive_edge" if _adaptive(reading) else "edge_of_stability"
+    return "adaptive_edge" if reading.adaptive else "edge_of_stability"
 
 
 def _edge_reason(reading: CurvatureReading) -> str:
     ratio = reading.stability_ratio.value or 1.0
-    if ratio < 1 and _adaptive(reading):
+    if ratio < 1 and reading.adaptive:
         return (
-            "in minibatches the loss can spike before the full loss is at its edge, for momentum gathers the noise of "
-            "many steps; a smaller step size, or a slower warm-up, keeps clear of it"
+            "in minibatches the loss can spike before the full loss is at its edge; a smaller step size, or a slower "
+            "warm-up, keeps clear of it"
         )
     if ratio < 1:  # the hysteresis holds the alert
         return "the step is back inside the edge, but so close to it that a little more curvature puts it past again"
@@ -88,10 +84,11 @@ def _edge(name: str) -> Rule:
         name,
         "sharpness",
         "stability_ratio",
-        lambda r: r.stability_ratio.value if edge_rule(r) == name else None,
+        lambda r: r.stability_ratio.value,
         lambda r: f"{r.stability_ratio.value:.2g}× the stability threshold of {r.optimizer}",
         "LOWER THE STEP SIZE",
         _edge_reason,
+        applies=lambda r: edge_rule(r) == name,
     )
 
 
@@ -113,14 +110,14 @@ RULES: dict[str, Rule] = {
             "stretched",
             "condition",
             "condition_mean",
-            # Where κ is not defined; an adaptive optimizer does already what would be advised.
-            lambda r: r.condition_mean.value if r.condition_status != "definite" and not _adaptive(r) else None,
+            lambda r: r.condition_mean.value if r.condition_status != "definite" else None,  # where κ is not defined
             lambda r: f"the steepest direction is {figure(r.condition_mean.value)} times the average one",
             "PRECONDITION",
             lambda r: (
                 "one step size can't serve directions so unlike: Adam, normalization layers, or inputs scaled to "
                 "unit variance even them out"
             ),
+            applies=lambda r: not r.adaptive,  # which does already what would be advised
         ),
         Rule(
             "saddle",

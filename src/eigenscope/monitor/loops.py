@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from eigenscope.actions.closures import closure_of
+
 _SURE = 4  # steps before a loop is known to take one optimizer step for each of the monitor's
 _LOOKED_AT = 32  # steps of the monitor's: what went before says nothing of the loop as it is now
 _SHARE = 0.6  # of them must be steps of the optimizer: mixed precision skips a few, accumulation at least each second
@@ -41,8 +43,7 @@ class LoopWatch:
             watch = mine()
             if watch is not None:
                 watch.steps += 1
-                given = [*args[1:], kwargs.get("closure")]  # the optimizer itself comes first
-                watch.closure = given[0] is not None
+                watch.closure = closure_of(args, kwargs) is not None
 
         self._handle = optimizer.register_step_post_hook(count)
 

@@ -15,11 +15,13 @@ from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
 
 LEVELS = ("ok", "warning", "critical")
+_CRITICAL_LEFT = 0.8  # of its threshold
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a rule speaks. A level is left only below `hysteresis` times its threshold, so that it does not flap."""
+    """When a rule speaks. So that it does not flap, it is over only below `hysteresis` times the threshold of a warning;
+    critical ends below 0.8 of its own, or `hysteresis` of it where that is more."""
 
     warning: float
     critical: float
@@ -30,7 +32,8 @@ class Limits:
         """The level of `value`, given the level that stood before; NaN is over every threshold."""
         for name, threshold in (("critical", self.critical), ("warning", self.warning)):
             held = LEVELS.index(before) >= LEVELS.index(name)
-            if not value < (threshold * self.hysteresis if held else threshold):
+            left = self.hysteresis if name == "warning" else max(self.hysteresis, _CRITICAL_LEFT)
+            if not value < (threshold * left if held else threshold):
                 return name
         return "ok"
 

@@ -39,7 +39,9 @@ class Trial:
 
     def _harm(self, now: Situation) -> str | None:
         """Whether weights were changed so that the network has lost what it knew."""
-        old, new = self.before.probe_loss, probe_loss(now) if self.action.changes_weights else None
+        if not self.action.changes_weights or self.action.starts_anew:
+            return None
+        old, new = self.before.probe_loss, probe_loss(now)
         if old is None or new is None or new <= old + _HARM * abs(old):
             return None
         return f"it takes the loss over the probe from {old:.4g} to {new:.4g}"
