@@ -48,6 +48,7 @@ def heard(course: Course, rule: str) -> Iterator[tuple[int, float]]:
     The last is known at each step for nothing: the ratio is proportional to the learning rate, which the loop sets.
     """
     known: list[float] = []
+    begun = 1.0  # the drive when it was last measured
     followed = dict(course.readings)
     told = course.steps - (course.spike is not None)  # the step at which a spike is seen is the run's end
     for step in range(told) if rule == "foreseen" else followed:

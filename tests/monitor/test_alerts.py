@@ -166,7 +166,8 @@ def test_whose_the_edge_is_goes_by_what_an_optimizer_descends_from() -> None:
     weights = [torch.nn.Parameter(torch.zeros(2))]
     assert not is_adaptive(Mine(weights, lr=0.1))
     assert not is_adaptive(None)
-    assert is_adaptive(torch.optim.AdamW(weights)) and is_adaptive(torch.optim.RMSprop(weights))
+    assert is_adaptive(torch.optim.AdamW(weights))
+    assert is_adaptive(torch.optim.RMSprop(weights))
 
 
 def test_a_rule_can_be_switched_off(calm: CurvatureReading) -> None:

@@ -43,8 +43,19 @@ def test_filters_of_one_channel_are_depthwise_but_the_first_sees_grey_images():
     found = es.scan({"a.weight": grey, "b.weight": depthwise}, input_size=(8, 8))
     assert found["a.weight"].operator_norm == pytest.approx(true_norm(grey), rel=0.02)
     assert found["b.weight"].operator_norm == pytest.approx(true_norm(depthwise, groups=8), rel=0.02)
+    part = es.scan({"a.weight": grey, "b.weight": depthwise}, match="a.*", input_size=(8, 8))
+    assert part["a.weight"].operator_norm == found["a.weight"].operator_norm
     alone = es.scan({"b.weight": depthwise}, input_size=(8, 8))
     assert alone["b.weight"].operator_norm == pytest.approx(true_norm(depthwise, groups=8), rel=0.02)
+
+
+def test_a_normalized_convolution_is_one_whether_given_as_it_is_or_as_what_it_is_made_from():
+    state = {f"{name}.{form}": normal(*shape) for name, shape in {"a": (8, 1, 3, 3), "b": (1, 8, 3, 3)}.items()
+             for form in ("weight", "weight_orig")}  # fmt: skip
+    found = es.scan(state, input_size=(8, 8))
+    assert {row.name for row in found.matrices} == {"a.weight", "a.weight_orig"}  # the others are a single row
+    for row in found.matrices:
+        assert row.operator_norm == pytest.approx(true_norm(state[row.name]), rel=0.02)
 
 
 @pytest.mark.parametrize("options", [{}, {"workers": 2}])

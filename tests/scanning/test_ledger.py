@@ -135,6 +135,20 @@ def test_a_tied_head_that_is_stored_twice_is_counted_once(tied):
     assert found.summary["parameters"] == 800
 
 
+@pytest.mark.parametrize(
+    ("config", "first", "other"),
+    [
+        ({"model_type": "gpt2"}, "transformer.wte.weight", "lm_head.weight"),
+        ({"model_type": "bert"}, "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
+        ({"model_type": "t5", "tie_word_embeddings": True}, "shared.weight", "encoder.embed_tokens.weight"),
+    ],
+)
+def test_equal_copies_are_counted_once_unless_the_configuration_denies_it(tmp_path, config, first, other):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({first: normal(50, 16), other: normal(50, 16)}, tmp_path / "model.safetensors")
+    assert len(es.scan(tmp_path).matrices) == 1
+
+
 @pytest.mark.parametrize(("says", "head"), [(False, normal(50, 16)), (True, normal(50, 16, seed=1))])
 def test_a_head_of_its_own_is_counted(tied, says, head):
     assert len(es.scan(tied(says, head)).matrices) == 2

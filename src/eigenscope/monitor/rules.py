@@ -20,8 +20,10 @@ _CRITICAL_LEFT = 0.8  # of its threshold
 
 @dataclass(frozen=True)
 class Limits:
-    """When a rule speaks. So that it does not flap, it is over only below `hysteresis` times the threshold of a warning;
-    critical ends below 0.8 of its own, or `hysteresis` of it where that is more."""
+    """When a rule speaks. So that it does not flap, it is over only below `hysteresis` times the warning's threshold.
+
+    Critical ends below 0.8 of its own threshold, or `hysteresis` of it where that is more.
+    """
 
     warning: float
     critical: float

@@ -19,7 +19,7 @@ from eigenscope.estimators.gram import singular_spectrum
 from eigenscope.scanning.analysis import one_line
 from eigenscope.scanning.comparison import Change, Comparison
 from eigenscope.scanning.layouts import Layout, View, views, why_not
-from eigenscope.scanning.ledger import check_patterns, equal_head, left_out, patterns, reason
+from eigenscope.scanning.ledger import check_patterns, equal_heads, left_out, patterns, reason
 from eigenscope.scanning.result import Skipped
 from eigenscope.scanning.turning import turn
 from eigenscope.scanning.updates import is_turned
@@ -82,7 +82,7 @@ def _paired(
     """Tensors of one name and shape in both; of an adapter those that it changes or brings."""
     updates = second.updates.keys() if isinstance(second, Peft) else None
     others = {_plain(entry.name): entry for entry in second.entries}
-    tied = {**first.tied, **equal_head(first)}
+    tied = {**first.tied, **equal_heads(first)}
     pairs, skipped, met = [], [], set()
     for entry in first.entries:
         other = others.get(_plain(entry.name)) or (_by_ending(entry.name, others) if updates is not None else None)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 _EXPERTS = re.compile(r"expert|moe|_exps\b", re.IGNORECASE)
-_CONVOLUTION = re.compile(r"conv|(^|[./])(weight|weight_v|kernel|original\d)$", re.IGNORECASE)
+_CONVOLUTION = re.compile(r"conv|(^|[./])(weight|weight_v|weight_orig|kernel|original\d)$", re.IGNORECASE)
 _LEAST_SIDE = 16  # of three axes, those of a stack's matrices are longer than a kernel mostly is
 _DEPTHWISE = re.compile(r"depthwise|separable\w*/vars/0")
 _INTO_HEADS = re.compile(r"(^|[/_])(query|key|value)(_dense)?/")

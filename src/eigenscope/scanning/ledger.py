@@ -15,7 +15,7 @@ from eigenscope.errors import CheckpointError, InputError, printable
 from eigenscope.scanning.layouts import Layout, views, why_not
 from eigenscope.scanning.result import Skipped
 
-_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.weight$")
+_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output|decoder)\.weight$")
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|token_embd|shared)\.weight$")
 
 
@@ -25,7 +25,7 @@ def sorted_out(
     """What is to be analysed, and the ledger of what is not."""
     check_patterns(match, [entry.name for entry in checkpoint.entries])
     unwanted = {entry.name: why for entry in checkpoint.entries if (why := left_out(entry.name, match, exclude))}
-    tied = {**checkpoint.tied, **equal_head(checkpoint, unwanted)}
+    tied = {**checkpoint.tied, **equal_heads(checkpoint, unwanted)}
     tasks, skipped = [], []
     for entry in checkpoint.entries:
         why = unwanted.get(entry.name) or reason(entry, tied, layout)
@@ -33,7 +33,7 @@ def sorted_out(
             tasks.append(entry)
         else:
             skipped.append(Skipped(entry.name, entry.shape, entry.dtype, why))
-    return _with_groups(tasks, layout), skipped
+    return _with_groups(tasks, [e for e in checkpoint.entries if reason(e, tied, layout) is None], layout), skipped
 
 
 def reason(entry: Entry, tied: Mapping[str, str], layout: Layout) -> str | None:
@@ -72,18 +72,23 @@ def left_out(name: str, match: Sequence[str], exclude: Sequence[str] = ()) -> st
     return None
 
 
-def equal_head(checkpoint: Checkpoint, unwanted: Container[str] = ()) -> dict[str, str]:
-    """A head that is stored beside the embedding it is tied to: the configuration says so, and their values agree."""
-    if checkpoint.config.get("tie_word_embeddings") is not True:
+def equal_heads(checkpoint: Checkpoint, unwanted: Container[str] = ()) -> dict[str, str]:
+    """Heads and embeddings stored beside the embedding they are tied to: their values agree to the bit.
+
+    A configuration that says they are not tied is believed, and without one nothing is compared.
+    """
+    if not checkpoint.config or checkpoint.config.get("tie_word_embeddings") is False:
         return {}
-    heads = [entry for entry in checkpoint.entries if _HEAD.search(entry.name) and entry.name not in unwanted]
     embeddings = [entry for entry in checkpoint.entries if _EMBEDDING.search(entry.name)]
-    for head in heads:
-        for embedding in embeddings:
-            alike = (head.shape, head.dtype) == (embedding.shape, embedding.dtype)
-            if alike and head.name not in checkpoint.tied and _equal(checkpoint, head.name, embedding.name):
-                return {head.name: embedding.name}
-    return {}
+    heads = [entry for entry in checkpoint.entries if _HEAD.search(entry.name)]
+    found: dict[str, str] = {}
+    for index, embedding in enumerate(embeddings):
+        for other in [*embeddings[index + 1 :], *heads]:
+            alike = (other.shape, other.dtype) == (embedding.shape, embedding.dtype)
+            known = {*checkpoint.tied, *found}
+            if alike and other.name not in unwanted and not {other.name, embedding.name} & known:
+                found |= {other.name: embedding.name} if _equal(checkpoint, other.name, embedding.name) else {}
+    return found
 
 
 def _equal(checkpoint: Checkpoint, name: str, other: str) -> bool:
@@ -93,13 +98,20 @@ def _equal(checkpoint: Checkpoint, name: str, other: str) -> bool:
         return False  # which of them can't be read, the ledger says
 
 
-def _with_groups(tasks: list[Entry], layout: Layout) -> list[Entry]:
+def _with_groups(tasks: list[Entry], every: list[Entry], layout: Layout) -> list[Entry]:
     """Each convolution's groups, where its file doesn't say them.
 
-    Filters of one input channel are depthwise, but for the first of several convolutions: that one sees grey images.
+    Filters of one input channel are depthwise, but for the first of several convolutions among `every` matrix there is,
+    asked for or not: that one sees grey images.
     """
-    kernels = [task for task in tasks if len(task.shape) > 2 and next(views(task.name, task.shape, layout)).kernel]
-    grey = kernels[0] if len(kernels) > 1 else None
-    depthwise = [task for task in kernels if task.shape[1] == 1 and task is not grey and not task.groups]
+    kernels = [entry for entry in every if len(entry.shape) > 2 and next(views(entry.name, entry.shape, layout)).kernel]
+    layers = list(dict.fromkeys(_layer(kernel.name) for kernel in kernels))
+    grey = layers[0] if len(layers) > 1 else None
+    depthwise = [k for k in kernels if k.shape[1] == 1 and _layer(k.name) != grey and not k.groups]
     chosen = {task.name: task.shape[0] for task in depthwise}
     return [replace(task, groups=chosen[task.name]) if task.name in chosen else task for task in tasks]
+
+
+def _layer(name: str) -> str:
+    """Whose weight it is: a normalized one is stored beside what it is made from."""
+    return name.removesuffix("_orig").removesuffix("_v")
