@@ -33,7 +33,8 @@ def sorted_out(
             tasks.append(entry)
         else:
             skipped.append(Skipped(entry.name, entry.shape, entry.dtype, why))
-    return _with_groups(tasks, [e for e in checkpoint.entries if reason(e, tied, layout) is None], layout), skipped
+    every = [entry for entry in checkpoint.entries if not entry.aside and entry.name not in tied]
+    return _with_groups(tasks, every, layout), skipped
 
 
 def reason(entry: Entry, tied: Mapping[str, str], layout: Layout) -> str | None:
@@ -101,7 +102,7 @@ def _equal(checkpoint: Checkpoint, name: str, other: str) -> bool:
 def _with_groups(tasks: list[Entry], every: list[Entry], layout: Layout) -> list[Entry]:
     """Each convolution's groups, where its file doesn't say them.
 
-    Filters of one input channel are depthwise, but for the first of several convolutions among `every` matrix there is,
+    Filters of one input channel are depthwise, but for the first of several convolutions among `every` tensor there is,
     asked for or not: that one sees grey images.
     """
     kernels = [entry for entry in every if len(entry.shape) > 2 and next(views(entry.name, entry.shape, layout)).kernel]
