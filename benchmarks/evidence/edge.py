@@ -6,7 +6,8 @@ the plain constant step ends lowest (median over the seeds); a step size ends we
 loss / loss of the tuned step with the same seed is at most 1.05, the loss being the median of six readings of those 256
 samples over the last tenth of the compute. The range is the widest stretch without a gap around the tuned step, looked
 for from 2⁻⁶ to 2¹² times it, by factors of 2 up to 16 and wider ones above. All have the same compute: the control's
-measuring is taken from its steps. Clipping is at norm 1, the warm-up linear over a tenth of the steps.
+measuring is taken from its steps. Clipping is at norm 1, the warm-up linear over a tenth of the steps. Asked again with
+step sizes that fall along a cosine to 0, plain and controlled: the tuned one is then the best of those.
 
 Digits are also trained with smoothed labels (0.1): without, the loss goes to 0 in proportion to 1 / (step size ·
 steps), and to end within 5 % of it is to have taken the same steps.
@@ -28,6 +29,7 @@ DIVERGED = 1.5  # times the loss at the start
 WELL = 1.05  # times the tuned loss
 GRID = (-6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 8, 12)  # powers of 2 times the tuned step
 GUESS = {"sgd": 0, "heavy_ball": -1, "adam": -6}  # where the search for the tuned step begins: powers of 2
+FALLING = ("plain", "control")  # the ways that are also asked with a step size that falls
 Losses = dict[str, dict[int, list[float]]]  # by way and power of 2: one a seed
 
 
@@ -67,9 +69,9 @@ def diverging(work: Workload, steps: int, seeds: int) -> dict[str, Any]:
 class Search:
     """The losses of one workload and optimizer at powers of 2, each run once."""
 
-    def __init__(self, work: Workload, optimizer: str, seeds: int) -> None:
+    def __init__(self, work: Workload, optimizer: str, seeds: int, ways: tuple[str, ...]) -> None:
         self.work, self.optimizer, self.seeds = work, optimizer, seeds
-        self.losses: Losses = {way: {} for way in WAYS}
+        self.losses: Losses = {way: {} for way in ways}
         self.shares: list[float] = []
         self.tuned = self._tuned()
 
@@ -112,11 +114,11 @@ class Search:
             best = near
 
 
-def ranging(work: Workload, optimizer: str, seeds: int) -> dict[str, Any]:
+def ranging(work: Workload, optimizer: str, seeds: int, ways: tuple[str, ...] = WAYS) -> dict[str, Any]:
     """Per way: the range that ends well, its width over all seeds and seed by seed."""
-    search = Search(work, optimizer, seeds)
+    search = Search(work, optimizer, seeds, ways)
     found: dict[str, Any] = {"tuned_step": 2.0**search.tuned, "tuned_loss": median(search.at("plain", search.tuned))}
-    for way in WAYS:
+    for way in ways:
         stretch = search.stretch(way)
         found[way] = {
             "from": 2.0 ** stretch[0] if stretch else None,  # times the tuned step
@@ -128,7 +130,7 @@ def ranging(work: Workload, optimizer: str, seeds: int) -> dict[str, Any]:
         }
     found["measuring"] = median(search.shares) if search.shares else None
     plain = found["plain"]["width"]
-    found["wider"] = {way: found[way]["width"] / plain for way in WAYS}
+    found["wider"] = {way: found[way]["width"] / plain for way in ways}
     return found
 
 
@@ -150,14 +152,17 @@ def _width(search: Search, way: str, seed: int) -> float:
 
 def run(seeds: int, shrink: int = 1, only: tuple[str, ...] | None = None) -> dict[str, Any]:
     """Both questions for all workloads; `shrink` divides the steps, for a test."""
-    divergence, ranges = {}, {}
+    divergence, ranges, falling = {}, {}, {}
     for name, (work, short, optimizers) in workloads(shrink).items():
         if only is not None and name not in only:
             continue
         if short:
             divergence[name] = diverging(work, short, seeds)
         ranges[name] = {optimizer: ranging(work, optimizer, seeds) for optimizer in optimizers}
-    return {"divergence": divergence, "range": ranges, "overall": _overall(divergence, seeds)}
+        fall = replace(work, decay=True)
+        falling[name] = {optimizer: ranging(fall, optimizer, seeds, FALLING) for optimizer in optimizers}
+    found = {"divergence": divergence, "range": ranges, "range_falling": falling}
+    return {**found, "overall": _overall(divergence, seeds)}
 
 
 def _overall(divergence: dict[str, Any], seeds: int) -> dict[str, Any]:
@@ -172,7 +177,7 @@ def _overall(divergence: dict[str, Any], seeds: int) -> dict[str, Any]:
 
 
 def tell(result: dict[str, Any]) -> list[str]:
-    """Two tables: runs that diverge, and ranges."""
+    """Three tables: runs that diverge, and ranges of step sizes that stay and that fall."""
     lines = [f"{'runs that diverge':38}" + "".join(f"{way:>12}" for way in WAYS)]
     for name, task in result["divergence"].items():
         for optimizer, cells in task.items():
@@ -183,12 +188,17 @@ def tell(result: dict[str, Any]) -> list[str]:
     spans = [result["overall"][way] for way in WAYS if result["overall"][way]]
     told = [f"{s['hits']} of {s['of']} [{s['low']:.0%}, {s['high']:.0%}], {s['runs']} runs" for s in spans]
     lines.append("rows in which most diverge: " + "; ".join(told))
-    lines.append(f"{'range within 5 % of the tuned loss':46}" + "".join(f"{way:>16}" for way in WAYS) + "  measuring")
-    for name, task in result["range"].items():
+    lines += _ranges("range within 5 % of the tuned loss", result["range"], WAYS)
+    return lines + _ranges("the same, step sizes falling to 0", result["range_falling"], FALLING)
+
+
+def _ranges(title: str, ranges: dict[str, Any], ways: tuple[str, ...]) -> list[str]:
+    lines = [f"{title:46}" + "".join(f"{way:>16}" for way in ways) + "  measuring"]
+    for name, task in ranges.items():
         for optimizer, found in task.items():
             head = f"{name:24}{optimizer:11}{found['tuned_step']:<11.3g}"
             measuring = f"{found['measuring']:11.0%}" if found["measuring"] is not None else ""
-            lines.append(head + "".join(f"{_range(found[way]):>16}" for way in WAYS) + measuring)
+            lines.append(head + "".join(f"{_range(found[way]):>16}" for way in ways) + measuring)
     return lines
 
 

@@ -35,10 +35,15 @@ class Workload:
     steps: int
     probe: int
     smoothing: float = 0.0  # of the labels
+    decay: bool = False  # of the step size, along a cosine to 0 at the end of the compute
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy, of smoothed labels where that is said."""
         return F.cross_entropy(model(batch[0]).flatten(0, -2), batch[1].flatten(), label_smoothing=self.smoothing)
+
+    def left(self, share: float) -> float:
+        """Of the step size, after that share of the compute."""
+        return 0.5 + 0.5 * math.cos(math.pi * min(share, 1.0)) if self.decay else 1.0
 
     @torch.no_grad()
     def loss_at(self, model: nn.Module) -> float:
@@ -74,7 +79,9 @@ def train(work: Workload, seed: int, optimizer: str, rate: float, way: str) -> d
     stepper = OPTIMIZERS[optimizer](model.parameters(), rate)
     budget, begun, tail = work.steps * work.task.batch_size, work.loss_at(model), []
     rise = WARM_UP * work.steps if way == "warm-up" else 1
-    warm = torch.optim.lr_scheduler.LambdaLR(stepper, lambda done, rise=rise: min(1.0, (done + 1) / rise))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        stepper, lambda done: min(1.0, (done + 1) / rise) * work.left(bill.total / budget)
+    )
     held = _controlled(work, model, stepper, bill) if way == "control" else None
     try:
         for batch in work.task.batches(work.steps, seed):
@@ -86,7 +93,7 @@ def train(work: Workload, seed: int, optimizer: str, rate: float, way: str) -> d
             if way == "clipping":
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             stepper.step()
-            warm.step()
+            schedule.step()
             bill.gradient(work.task.batch_size)
             if held:
                 held.control.step()

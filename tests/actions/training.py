@@ -2,6 +2,7 @@
 
 import torch
 
+import eigenscope as es
 from eigenscope.scenarios import cross_entropy
 
 
@@ -68,3 +69,9 @@ def flat(model) -> torch.Tensor:
 def gradient_of(model, data, loss_fn=cross_entropy) -> torch.Tensor:
     """The gradient, leaving `.grad` alone."""
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss_fn(model, data), list(model.parameters()))])
+
+
+def plain_ratio(model, loss_fn, data, optimizer) -> float:
+    """The ratio from all of a long Krylov run."""
+    reading = es.curvature(model, loss_fn, data, optimizer=optimizer, max_matvecs=40)
+    return reading.stability_ratio.value

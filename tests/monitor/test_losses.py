@@ -146,3 +146,21 @@ def test_losses_that_wait_on_a_device_are_judged_at_the_checks() -> None:
         monitor.measure()
         assert not monitor._hearing.pending
     assert monitor.alerts.level("loss_rise") == "critical"
+
+
+def test_losses_are_judged_together_a_few_milliseconds_late_and_told_with_their_own_steps(caplog) -> None:
+    """The clock is the test's own; one that is not finite is told at once."""
+    now = [0.0]
+    monitor = es_monitor(clock=lambda: now[0])
+    for loss in [2.3] * 40 + [1e6] * 40:
+        monitor.step(loss)
+    assert not caplog.records, "all but the first wait for the clock"
+    now[0] += 0.01
+    monitor.step(1e6)
+    assert [record.args[0][:7] for record in caplog.records] == ["step 47", "step 54"]  # warning, critical
+    monitor.step(math.nan)
+    assert len(caplog.records) == 3
+    for _ in range(3):
+        monitor.step(1e6)
+    assert "diverged" not in monitor.alerts.active, "whoever asks is told how it stands now"
+    monitor.close()

@@ -23,7 +23,7 @@ def test_the_share_of_measuring_never_exceeds_the_budget_of_the_training_time(bu
     checks, measured = 0, 0.0
     while checks < 20:
         clock.now += 0.005 * price / budget
-        if schedule.due(0):
+        if schedule.due(0, clock()):
             clock.now += price
             measured += price
             checks += 1
@@ -38,11 +38,11 @@ def test_a_price_that_rises_is_saved_up_for() -> None:
     schedule.spend("cold", 1.0, "warm")
     schedule.spend("warm", 5.0, "warm")
     clock.now = 6.0 + 60.0
-    assert not schedule.due(0)  # 6 s are paid for, the next 5 s are not
+    assert not schedule.due(0, clock())  # 6 s are paid for, the next 5 s are not
     clock.now = 6.0 + (6.0 + 1.25 * 5.0) / 0.1 + 1e-6
-    assert schedule.due(0)
+    assert schedule.due(0, clock())
 
 
 def test_a_fixed_spacing_ignores_the_clock() -> None:
     schedule = Schedule(0.02, 3, Clock())
-    assert [schedule.due(step) for step in range(1, 7)] == [False, False, True, False, False, True]
+    assert [schedule.due(step, 0.0) for step in range(1, 7)] == [False, False, True, False, False, True]

@@ -30,8 +30,8 @@ _CALM = 0.04  # how far the ratio may move, relatively, until it is measured aga
 _FADING = 0.8  # what remains of an earlier movement from one measurement to the next
 _ALLOWED = 1.1  # by `helped`: the monitor measures at another moment, and to 1 %
 _KEPT = (
-    "factor", "ratio", "_due", "_now", "_optimizer", "_follows", "_tracker", "_last", "_interval", "_left", "_unrest",
-    "_loudness",
+    "factor", "ratio", "_due", "_now", "_optimizer", "_follows", "_tracker", "_last", "_peak", "_interval", "_left",
+    "_unrest", "_loudness",
 )  # fmt: skip
 
 
@@ -57,7 +57,8 @@ class ControlStep(Action, ScaledSteps):
             control.step()
 
     The learning rate stays what its scheduler says; only within `optimizer.step` it is multiplied by `factor` ≤ 1,
-    so that any scheduler composes. No checkpoint holds the factor: it is measured anew. It falls at once and at
+    so that any scheduler composes: the factor rises as the curvature falls, not as the learning rate does, so that a
+    decay stays a decay. No checkpoint holds the factor: it is measured anew. It falls at once and at
     most doubles with each step since it was last measured. It is measured after each step while the curvature moves,
     and at most `every` steps apart once it is calm: 3 to 6 products each, from the last vectors. In minibatches the
     curvature never calms, and a measurement of the whole probe may cost as much as many steps: `least` sets them so far
@@ -69,8 +70,8 @@ class ControlStep(Action, ScaledSteps):
     For SGD, heavy ball, Nesterov, RMSprop, Adam and AdamW; Adam's ratio is that of the preconditioned Hessian, which is
     why a warm-up comes out of it (Cohen et al. 2022).
     The edge is that of full-batch descent. In minibatches momentum β, Adam's β₁ no less than heavy ball's, gathers the
-    noise of 1/(1 − β) steps, and a step near the edge is far too large; so with momentum the ratio is held under
-    (1 − β) · target, unless `noisy=False`.
+    noise of 1/(1 − β) steps, and a step near the edge is too large; where noise is all there is, by that factor. So
+    with momentum the ratio is held under √(1 − β) · target, midway between, unless `noisy=False`.
 
     Cohen, Kaur, Li, Kolter & Talwalkar 2021; Roulet, Agarwala, Grill, Swirszcz, Blondel & Pedregosa 2024; Gilmer et al.
     2022 (instability at the start, and what warm-up does).
@@ -109,16 +110,17 @@ class ControlStep(Action, ScaledSteps):
         self.ratio: float | None = None  # as last measured, with the factor that was set upon it
         self._tracker = Tracker(self.tolerance, self.seed)
         self._last: float | None = None  # the ratio with factor 1
+        self._peak = 0.0  # of the learning rate
         self._interval = self._left = 1
         self._unrest = 1.0  # how fast the ratio has lately moved, per step
         self._loudness = Loudness()
 
     @property
     def aim(self) -> float:
-        """What the ratio is held under: the target, and in minibatches with momentum, Adam's β₁ too, (1 − β) of it."""
+        """What the ratio is held under: the target, and in minibatches with momentum, Adam's β₁ too, √(1 − β) of it."""
         groups = self._optimizer.param_groups if self._optimizer is not None else []
         momentum = max((_momentum(group) for group in groups), default=0.0) if self.noisy else 0.0
-        return self.target * (1 - momentum)
+        return self.target * math.sqrt(1 - momentum)
 
     @property
     def num_matvecs(self) -> int:
@@ -207,7 +209,7 @@ class ControlStep(Action, ScaledSteps):
         self._hooks.remove()
 
     def _loaded(self, *_: Any) -> None:
-        self._last, self._due = None, True
+        self._last, self._peak, self._due = None, 0.0, True
 
     def kept(self) -> Callable[[bool], None]:
         state = _own({name: getattr(self, name) for name in _KEPT})
@@ -222,7 +224,7 @@ class ControlStep(Action, ScaledSteps):
 
     def move(self, optimizer: torch.optim.Optimizer) -> None:
         """Another optimizer goes on with the hooks: its edge is another, and is measured before its first step."""
-        self._optimizer, self._last, self.factor, self._due = optimizer, None, 1.0, True
+        self._optimizer, self._last, self._peak, self.factor, self._due = optimizer, None, 0.0, 1.0, True
 
     def _after(self, *_: Any) -> None:
         """In the loop of others: what goes wrong is told in `problem`, and the factor stays."""
@@ -242,7 +244,11 @@ class ControlStep(Action, ScaledSteps):
         coming = plain * math.exp(min(max(change, 0.0), math.log(_RISE)))  # that it goes on rising as it did
         allowed = _MARGIN * self.aim / coming if coming > 0 else 1.0
         passed = max(self._interval - max(self._left, 0), 1)  # steps: fewer where a loud gradient called
-        self.factor = min(1.0, allowed, 1.0 if before is None else _RISE ** min(passed, 64) * self.factor)
+        decayed = allowed * self._decay()
+        if before is None:
+            self.factor = min(1.0, allowed)
+        else:
+            self.factor = min(1.0, allowed, max(decayed, self.factor), _RISE ** min(passed, 64) * self.factor)
         self._last, self.ratio = plain, plain * self.factor
         self._unrest = max(abs(change) / passed, _FADING * self._unrest)
         longest = _LONGER * self._interval if before is not None else 1
@@ -250,6 +256,13 @@ class ControlStep(Action, ScaledSteps):
         self._left, self._due = self._interval, False
         self._loudness.measured()
         return self.ratio
+
+    def _decay(self) -> float:
+        """What the schedule has left of its highest learning rate."""
+        assert self._optimizer is not None
+        rate = max(float(group["lr"]) for group in self._optimizer.param_groups)
+        self._peak = max(self._peak, rate)
+        return rate / self._peak if self._peak else 1.0
 
     def _measure(self) -> float:
         """The stability ratio of the optimizer as it stands, without the factor."""

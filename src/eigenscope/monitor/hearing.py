@@ -7,28 +7,34 @@ from collections import deque
 
 from torch import Tensor
 
+from eigenscope.actions.trend import LAST
 from eigenscope.monitor.alerts import AlertBook, diverged, no_loss
 from eigenscope.monitor.losses import LossWatch, as_number, described
 from eigenscope.monitor.recent import Recent
 from eigenscope.monitor.recording import Recorder
 from eigenscope.monitor.telling import Telling
 
-_HELD = 30  # losses on a device that wait for a check: as many as an action is judged by
+_PATIENCE = 0.005  # seconds that a loss may wait to be judged with others: one by one would cost a step 5 µs more
 
 
 class Hearing:
-    """Takes each loss in about a microsecond; one on a device is judged only when a check waits for the device."""
+    """Takes each loss in about a microsecond, and judges them a few milliseconds' worth at a time.
+
+    A loss that is not finite is judged at once, one on a device only when a check waits for the device.
+    """
 
     def __init__(self, alerts: AlertBook, telling: Telling, recorder: Recorder) -> None:
         self.watch, self.recent = LossWatch(), Recent()
-        self.pending: deque[tuple[int, Tensor]] = deque(maxlen=_HELD)  # on a device, with their steps, until a check
+        self.pending: deque[tuple[int, Tensor]] = deque(maxlen=LAST)  # on a device, with their steps, until a check
+        self._unjudged: list[tuple[int, float]] = []  # with their steps
+        self._until = 0.0  # by the clock: when the next loss is judged with all that wait
         self._first: tuple[int, Tensor] | None = None  # of the run: what a rise is measured from
         self._alerts, self._tell, self._record = alerts, telling.tell, recorder.scalar
         rise = alerts.limits["loss_rise"]
         self._alarming = math.log(rise.warning) if rise.enabled else math.inf
 
-    def hear(self, step: int, loss: Tensor | float) -> None:
-        """The loss of a step."""
+    def hear(self, step: int, loss: Tensor | float, now: float) -> None:
+        """The loss of a step, at a time in seconds."""
         if isinstance(loss, Tensor) and loss.numel() == 1:
             if not loss.is_cpu:  # reading it here would wait for the device: the writer's thread does
                 loss = loss.detach()
@@ -43,7 +49,16 @@ class Hearing:
         if "bad_loss" in self._alerts.active:
             self._tell(self._alerts.clear("bad_loss", step))
         self._record("loss", step, number)
-        self._judge(step, number)
+        self._unjudged.append((step, number))
+        if now >= self._until or not math.isfinite(number):
+            self._until = now + _PATIENCE
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Judge what waits."""
+        held, self._unjudged = self._unjudged, []
+        for step, loss in held:
+            self._judge(step, loss)
 
     def hold(self, step: int, loss: Tensor) -> None:
         """Keep a loss until the next check, where it is among the last."""
@@ -52,7 +67,8 @@ class Hearing:
         self.pending.append((step, loss))
 
     def judge_pending(self, step: int) -> None:
-        """Look at those on a device: a check waits for it anyway."""
+        """Judge what waits, on a device too: a check waits for it anyway."""
+        self.catch_up()
         held = list(self.pending)
         self.pending.clear()
         if held and self._first is not None and self._first[0] < held[0][0] and "loss" not in self.recent.mark():

@@ -118,7 +118,7 @@ class Monitor:
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.step_count, self._closed = 0, False
         self._swap = replace_optimizer
-        self.alerts = AlertBook(load_rules(rules), advise=act != "observe")
+        self._clock, self._alerts = clock, AlertBook(load_rules(rules), advise=act != "observe")
         batches = as_batches(probe)
         first = Probe(model, loss_fn, batches, batch_weight=batch_weight, train_mode=chosen.train_mode)
         about = {
@@ -132,15 +132,15 @@ class Monitor:
         }
         self._recorder = Recorder(run, about, environment(first.parameters.device))
         self._record = self._recorder.scalar
-        self._telling = Telling(self.alerts, self._recorder)
-        self._hearing = Hearing(self.alerts, self._telling, self._recorder)
+        self._telling = Telling(self._alerts, self._recorder)
+        self._hearing = Hearing(self._alerts, self._telling, self._recorder)
         self._checks = Checks(
             model, loss_fn, batches, batch_weight, chosen, Schedule(budget, every, clock),
             Instruments.chosen(flow, lipschitz), self._telling, self._hearing, self._recorder,
         )  # fmt: skip
         if self._recorder.problem:
-            self._telling.tell(self.alerts.raise_(not_recorded(0, self._recorder.problem, 0)))
-        self._foreseeing = Foreseeing(self.alerts)
+            self._telling.tell(self._alerts.raise_(not_recorded(0, self._recorder.problem, 0)))
+        self._foreseeing = Foreseeing(self._alerts)
         self._acting: Acting | None = None
         if policy.actions:
             self._begin_to_act(policy)
@@ -154,16 +154,19 @@ class Monitor:
         reading = None
         try:
             self.step_count = step = self.step_count + 1
+            now = self._clock()
             if loss is not None:
-                self._hearing.hear(step, loss)
+                self._hearing.hear(step, loss, now)
             rate = 0.0
             if self.optimizer is not None:
                 rate = self._note_rate(step, self.optimizer)
                 if rate >= self._foreseeing.limit:
+                    self._hearing.catch_up()
                     self._telling.tell(self._foreseeing.rise(step, rate))
             checks = self._checks
-            due = checks.schedule.due(step)
+            due = checks.schedule.due(step, now)
             if due:
+                self._hearing.catch_up()
                 reading = checks.due(step, self.optimizer)
                 if reading is not None:
                     self._foreseeing.checked(reading, rate)
@@ -187,10 +190,10 @@ class Monitor:
     def _note_rate(self, step: int, optimizer: torch.optim.Optimizer) -> float:
         """Record the learning rate, and return it; 0 where only an accelerator knows it."""
         rate = optimizer.param_groups[0]["lr"] * step_factor(optimizer)
-        if isinstance(rate, Tensor):  # of its own: a scheduler may change the rate in place
+        if type(rate) is not float and isinstance(rate, Tensor):  # of its own: a scheduler may change the rate in place
             rate = float(rate) if rate.device.type == "cpu" else rate.detach()
         self._record("learning_rate", step, rate)
-        return float(rate) if isinstance(rate, float | int) else 0.0
+        return rate if type(rate) is float else 0.0 if isinstance(rate, Tensor) else float(rate)
 
     # -- acting ---------------------------------------------------------------------------------------------------
 
@@ -220,7 +223,7 @@ class Monitor:
     def _begin_to_act(self, policy: Policy) -> None:
         """With "auto" a network may be started anew, so its flow is measured before the first step."""
         recent = self._hearing.recent
-        self._acting = Acting(policy, self._situation, self.alerts, recent, self._recorder, self._telling)
+        self._acting = Acting(policy, self._situation, self._alerts, recent, self._recorder, self._telling)
         self._acting.loop.follow(self.optimizer)
         restart = any("signal_flow" in action.rules for action in policy.actions)
         if policy.act != "auto" or not restart or "flow" not in self._checks.instruments.known:
@@ -238,7 +241,7 @@ class Monitor:
             model=checks.model, optimizer=self.optimizer, loss_fn=checks.loss_fn, batches=checks.batches,
             batch_weight=checks.batch_weight, reading=checks.reading, flow=self.flow,
             history=self._hearing.recent.values(), step=self.step_count, scheduler=self.scheduler,
-            limits=self.alerts.limits, replace_optimizer=self._replace_optimizer if self._swap else None,
+            limits=self._alerts.limits, replace_optimizer=self._replace_optimizer if self._swap else None,
             closure=self._acting is not None and self._acting.loop.closure, train_mode=checks.settings.train_mode,
         )  # fmt: skip
 
@@ -264,8 +267,15 @@ class Monitor:
         return self._checks.readings
 
     @property
+    def alerts(self) -> AlertBook:
+        """The alerts that stand."""
+        self._catch_up()
+        return self._alerts
+
+    @property
     def history(self) -> deque[Alert]:
         """The changes of alerts, the newest last."""
+        self._catch_up()
         return self._telling.history
 
     @property
@@ -295,6 +305,12 @@ class Monitor:
         """The share of the time since the start that measuring has taken."""
         return self._checks.schedule.share
 
+    def _catch_up(self) -> None:
+        try:
+            self._hearing.catch_up()
+        except Exception as error:
+            self._telling.contain(self.step_count, error)
+
     def close(self, status: str = "finished") -> None:
         """Write what is left; later calls do nothing. What an action does in each step ends here."""
         if not self._closed:
@@ -305,6 +321,7 @@ class Monitor:
                     100 * schedule.budget,
                 )
             self._closed = True
+            self._catch_up()
             try:
                 if self._acting is not None:
                     self._acting.close()

@@ -24,11 +24,11 @@ class Schedule:
         self.prices: dict[str, float] = {}  # seconds of the last check of each kind
         self.next_time = 0.0 if every is None else float("inf")
 
-    def due(self, step: int) -> bool:
-        """To be asked at each step: one comparison when it is not due."""
+    def due(self, step: int, now: float) -> bool:
+        """To be asked at each step, with the time: one comparison when it is not due."""
         if self.every is not None:
             return step % self.every == 0
-        return self.clock() >= self.next_time
+        return now >= self.next_time
 
     def spend(self, kind: str, seconds: float, next_kind: str, patience: float = 1.0) -> None:
         """A check of `kind` took `seconds`; work out when the next one, of `next_kind`, is paid for.
