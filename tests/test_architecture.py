@@ -17,7 +17,7 @@ LONGEST = 450  # lines; a file fits a sitting
 # the contract between the monitor that writes it and the dashboard that reads it, so `runs` stands below both and
 # knows nothing but errors.
 LAYERS = [
-    {"errors"},
+    {"errors", "words"},
     {"operators", "runs", "scenarios", "checkpoints", "folders"},
     {"estimators"},
     {"diagnostics", "lowrank"},

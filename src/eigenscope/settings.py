@@ -12,11 +12,11 @@ from torch import Tensor
 
 from eigenscope.diagnostics.density import Spectrum
 from eigenscope.diagnostics.extremes import Extremes
-from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
 from eigenscope.operators import GaussNewtonOperator, HessianOperator, VectorSpace
 from eigenscope.operators.checks import SelfCheck
 from eigenscope.operators.loss_operator import LossOperator
+from eigenscope.words import did_you_mean
 
 MATRICES: dict[str, type[LossOperator]] = {"hessian": HessianOperator, "gauss_newton": GaussNewtonOperator}
 _KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}

@@ -110,6 +110,8 @@ def test_a_whole_weight_that_an_adapter_brings_is_no_update(tmp_path):
     assert found["classifier.weight"].relative_size == pytest.approx(0.001, rel=0.3)
     assert found["classifier.weight"].overlap > 0.99
     assert found["layer.0.weight"].difference.rank == 4
+    with pytest.raises(es.InputError, match="adapter, is a PEFT adapter: name the model first, then its adapter"):
+        es.compare(folder, tmp_path / "base.safetensors")
 
 
 def test_what_is_no_weight_is_not_compared(tmp_path):

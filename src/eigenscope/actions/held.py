@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from eigenscope.diagnostics.words import counted
+from eigenscope.words import counted
 
 
 def not_held(model: nn.Module, optimizer: torch.optim.Optimizer) -> str | None:

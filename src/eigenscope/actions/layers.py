@@ -9,13 +9,13 @@ from torch import nn
 from eigenscope.actions.evidence import Evidence
 from eigenscope.actions.situation import Situation
 from eigenscope.diagnostics.flow import FlowReading
-from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
 from eigenscope.flow.layers import single_layers
 from eigenscope.flow.settings import FlowSettings
 from eigenscope.flow.signal import flow
 from eigenscope.operators import Probe
 from eigenscope.operators.probe import Batches
+from eigenscope.words import did_you_mean
 
 _LESS = 0.5  # of the factor before: a tenth up or down it moves in training by itself
 QUICK = FlowSettings(branches=False, tolerance=0.1, max_matvecs=8)

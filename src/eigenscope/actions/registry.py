@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from eigenscope.actions.base import Action
-from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
+from eigenscope.words import did_you_mean
 
 ACTIONS: dict[str, type[Action]] = {}  # in order of preference: the first that answers an alert is taken
 _A = TypeVar("_A", bound=type[Action])

@@ -16,8 +16,8 @@ from eigenscope.actions.grafting import grafted_rate
 from eigenscope.actions.muon import MuonWithAdamW, muon_groups
 from eigenscope.actions.situation import Situation
 from eigenscope.diagnostics.step_factor import StepControl, step_controls
-from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
+from eigenscope.words import did_you_mean
 
 Factory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 _RATE = 1e-3  # AdamW's own default, where SGD has no step yet; Muon's step is scaled to AdamW's

@@ -22,8 +22,8 @@ from eigenscope.adapters.pairing import Pair
 from eigenscope.adapters.report import ExtractedLayer, Extraction, WholeTensor
 from eigenscope.checkpoints import Checkpoint
 from eigenscope.checkpoints.formats.peft import PREFIX
-from eigenscope.diagnostics.words import counted, few
 from eigenscope.errors import InputError
+from eigenscope.words import counted, few
 
 
 @dataclass

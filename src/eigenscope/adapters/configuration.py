@@ -10,8 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from eigenscope.diagnostics.words import few
 from eigenscope.errors import InputError
+from eigenscope.words import few
 
 _PEFT_S_OWN = (
     *("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_dropout", "lora_magnitude_vector"),

@@ -20,8 +20,8 @@ from eigenscope.adapters.pairing import Pair, paired
 from eigenscope.adapters.report import ExtractedLayer
 from eigenscope.adapters.rounding import is_rounding, roundings
 from eigenscope.checkpoints import Checkpoint, Entry, open_checkpoint
-from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import CheckpointError, InputError
+from eigenscope.words import did_you_mean
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Progress = Callable[[int, int], None]  # entries of tensors done, in all

@@ -12,10 +12,10 @@ from eigenscope.adapters.factoring import Wish
 from eigenscope.adapters.opened import Opened, changes_the_base, open_adapter
 from eigenscope.adapters.report import InspectedLayer, Inspection, WholeTensor
 from eigenscope.adapters.spectrum import factor_spectrum, rounding_of_factors
-from eigenscope.diagnostics.words import counted
 from eigenscope.scanning.compare import compare
 from eigenscope.scanning.comparison import Change
 from eigenscope.weights.ranks import effective_rank, rank_at, stable_rank
+from eigenscope.words import counted
 
 Progress = Callable[[int, int], None]
 

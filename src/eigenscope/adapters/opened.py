@@ -13,8 +13,8 @@ from torch import Tensor
 
 from eigenscope.checkpoints import Entry, open_checkpoint
 from eigenscope.checkpoints.formats.peft import PREFIX, Peft, Update
-from eigenscope.diagnostics.words import few
 from eigenscope.errors import CheckpointError, InputError
+from eigenscope.words import few
 
 _SAVED = re.compile(r"\.modules_to_save\.(?:[^.]+\.(?=[^.]+$))?")  # PEFT's wrapper, with or without the adapter's name
 _FOREIGN = {  # variants whose ΔW is not scaling · B·A

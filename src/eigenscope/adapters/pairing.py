@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from eigenscope.adapters.architecture import ADAPTABLE, Architecture
 from eigenscope.checkpoints import Checkpoint, Entry
-from eigenscope.diagnostics.words import few
 from eigenscope.errors import InputError
+from eigenscope.words import few
 
 _FORMATS = ("gguf", "keras", "onnx")  # names of their own, which no module of PyTorch has
 _SAMPLE = 40  # names that tell a prefix

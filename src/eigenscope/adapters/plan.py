@@ -14,8 +14,8 @@ from eigenscope.adapters.architecture import Architecture, plain
 from eigenscope.adapters.opened import Opened
 from eigenscope.checkpoints import Checkpoint, Entry
 from eigenscope.checkpoints.formats.peft import Update
-from eigenscope.diagnostics.words import few
 from eigenscope.errors import InputError
+from eigenscope.words import few
 
 
 @dataclass

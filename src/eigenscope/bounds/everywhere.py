@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +15,8 @@ from eigenscope.bounds.leaves import leaf_norms
 from eigenscope.bounds.memory import LipschitzMemory
 from eigenscope.bounds.rules import walk
 from eigenscope.bounds.value import Value, unknown
-from eigenscope.diagnostics.words import counted
 from eigenscope.errors import first_line
+from eigenscope.words import counted, few
 
 _SHAPES = 8  # different ones that a probe may have: each is a graph of its own
 _AGREES = 1e-3  # relative, of the graph's answer with the model's; in half precision 0.05
@@ -111,6 +110,5 @@ def _answers(graph: Graph, model: nn.Module, one: Samples) -> bool:
 
 
 def _ball(shapes: Sequence[tuple[int, ...]], *, side: bool) -> str:
-    names = ["×".join(str(n) for n in shape) or "one number" for shape in islice(shapes, 3)]
-    listed = ", ".join(names) + (f" and {len(shapes) - 3} more" if len(shapes) > 3 else "")
-    return f"everywhere, for inputs of {listed}" + (" with what goes with them in the probe" if side else "")
+    names = ["×".join(str(n) for n in shape) or "one number" for shape in shapes]
+    return f"everywhere, for inputs of {few(names)}" + (" with what goes with them in the probe" if side else "")

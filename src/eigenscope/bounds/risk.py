@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from eigenscope.bounds.robustness import SampleRobustness
-from eigenscope.diagnostics.words import counted
+from eigenscope.words import counted
 
 
 def risk(

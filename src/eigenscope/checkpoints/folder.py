@@ -15,6 +15,7 @@ from eigenscope.checkpoints.files import read_json
 from eigenscope.checkpoints.registry import formats, known_formats, open_file
 from eigenscope.checkpoints.tokens import tokens_of
 from eigenscope.errors import CheckpointError
+from eigenscope.words import few
 
 INDEX = ".index.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "diffusion_pytorch_model.safetensors")  # the first that is there
@@ -93,7 +94,7 @@ def _weights(folder: Path, index: Path | None) -> list[Path]:
         return shards_of(folder, found) or [folder / found[0]]
     if shards := shards_of(folder, found):
         return shards
-    raise CheckpointError(f"{folder} holds several files with weights: name one of {', '.join(found[:8])}")
+    raise CheckpointError(f"{folder} holds several files with weights: name one of {few(found, 8)}")
 
 
 def _indexed(index: Path) -> list[Path]:
@@ -133,5 +134,4 @@ def shards_of(folder: Path, found: Sequence[str]) -> list[Path] | None:
 
 
 def _missing(folder: Path, missing: Sequence[str], total: int) -> str:
-    named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-    return f"{folder} lacks {named} of its {total} shards: download what is missing"
+    return f"{folder} lacks {few(missing)} of its {total} shards: download what is missing"

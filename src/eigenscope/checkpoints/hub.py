@@ -12,6 +12,7 @@ from eigenscope.checkpoints.files import read_json
 from eigenscope.checkpoints.folder import INDEX, WEIGHTS, Folder, shards_of
 from eigenscope.checkpoints.registry import formats, recognize
 from eigenscope.errors import CheckpointError, first_line
+from eigenscope.words import few
 
 _ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?", re.ASCII)
 _DESCRIPTIONS = ["config.json", "adapter_config.json", "tokenizer.json", "vocab.json", "vocab.txt", "*.index.json"]
@@ -48,10 +49,9 @@ def _listed(name: str, folder: Path) -> list[str]:
 def _one_model(name: str, files: list[str]) -> list[str]:
     """Files that are one model, whole or in shards; raises `CheckpointError` before several are downloaded."""
     if len(files) > 1 and shards_of(Path(name), files) is None:
-        shown = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
         raise CheckpointError(
             f"the Hugging Face model {name!r} holds several files with weights: "
-            f"download one ('hf download {name} FILE') and name it: {shown}"
+            f"download one ('hf download {name} FILE') and name it: {few(files, 8)}"
         )
     return files
 

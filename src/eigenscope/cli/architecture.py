@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from eigenscope.checkpoints.base import Checkpoint
 from eigenscope.checkpoints.opening import open_checkpoint
 from eigenscope.compression.saving import SPECIFICATION
-from eigenscope.diagnostics.words import counted, few
 from eigenscope.errors import CheckpointError, InputError, first_line
+from eigenscope.words import counted, few
 
 _COUNTERS = "num_batches_tracked"  # of batch norm: files from before torch 0.4.1 lack it, and nothing depends on it
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from eigenscope.cli.writing import check_writable, write
-from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
 from eigenscope.explain import html, markdown, text
 from eigenscope.explain.derivation import Derivation, derive
 from eigenscope.explain.examples import EXAMPLES
 from eigenscope.explain.parsing import Rows, read, shown, typed
 from eigenscope.reports.strict_json import write_json
+from eigenscope.words import did_you_mean
 
 EPILOG = """examples:
   eigenscope explain "[[3, 2], [2, 3]]"

@@ -18,9 +18,9 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import EigenscopeError, InputError
 from eigenscope.reports.terminal import console
+from eigenscope.words import did_you_mean
 
 
 class _Printable(Protocol):

@@ -28,9 +28,9 @@ from eigenscope.compression.refit import refit as fit_again
 from eigenscope.compression.report import CompressionReport
 from eigenscope.compression.saving import save_compressed
 from eigenscope.compression.statistics import Progress
-from eigenscope.diagnostics.words import counted
 from eigenscope.errors import InputError
 from eigenscope.operators.isolation import differentiable
+from eigenscope.words import counted
 
 __all__ = ["Compressed", "Forward", "Method", "Progress", "compress"]
 

@@ -17,7 +17,7 @@ from eigenscope.compression.preparing import Prepared, Target
 from eigenscope.compression.report import CompressionReport, LayerReport
 from eigenscope.compression.statistics import Progress
 from eigenscope.compression.whitening import Truncation
-from eigenscope.diagnostics.words import counted, few
+from eigenscope.words import counted, few
 
 _FLAT = 0.1  # relative error at the largest rank that saves anything, from which on a spectrum is called flat
 

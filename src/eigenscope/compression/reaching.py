@@ -13,9 +13,9 @@ from eigenscope.compression.candidates import Candidate
 from eigenscope.compression.observing import Forward, observe
 from eigenscope.compression.report import Skipped
 from eigenscope.compression.statistics import Statistics
-from eigenscope.diagnostics.words import counted, few
 from eigenscope.errors import InputError
 from eigenscope.operators.isolation import random_streams
+from eigenscope.words import counted, few
 
 UNREACHED = "never reached on the calibration data: its code was not run, or something reads its weight directly"
 IDLE = "without effect on the output on the calibration data"

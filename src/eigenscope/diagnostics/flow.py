@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from eigenscope.diagnostics.estimate import Estimate
-from eigenscope.diagnostics.words import counted, few
+from eigenscope.words import counted, few
 
 HEALTHY = 100.0  # over the depth: 1.1 a layer is 117 after 50 layers
 ALONE = 1e4  # so much is a verdict though a random signal passes well

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenscope.diagnostics.estimate import Estimate
-from eigenscope.diagnostics.words import counted
 from eigenscope.operators.checks import SelfCheck
+from eigenscope.words import counted
 
 
 @dataclass(frozen=True)

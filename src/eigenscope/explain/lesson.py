@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from eigenscope.diagnostics.words import counted
 from eigenscope.explain.relations import tellable
 from eigenscope.explain.solution import Solution, floats
 from eigenscope.explain.words import in_words, low, noun, percent, several
+from eigenscope.words import counted
 
 _STRAIGHT = 0.02  # of a power law: how far log σ may lie from its line, as a share of its range
 _MOST_RELATIONS = 2  # told in a sentence

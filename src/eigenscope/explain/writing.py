@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from eigenscope.diagnostics.words import counted
 from eigenscope.explain import numbers
 from eigenscope.explain.assembly import check, rank_and_lost_directions, terms
 from eigenscope.explain.formula import Formula, Number, Operator, Root, Row, Scripts, Symbol, row
@@ -16,6 +15,7 @@ from eigenscope.explain.steps import Display, Part, Picture, Prose, Step
 from eigenscope.explain.surd import ZERO, Surd
 from eigenscope.explain.vectors import completion, first_side, second_side
 from eigenscope.explain.words import low, total
+from eigenscope.words import counted
 
 _DETERMINANT_SIZE = 4  # up to which the determinant is written out
 _OTHER_GRAM_SIZE = 6  # up to which the Gram matrix that is not used is shown too

@@ -11,7 +11,6 @@ from torch.autograd.graph import GradientEdge
 
 from eigenscope.diagnostics.estimate import Estimate
 from eigenscope.diagnostics.flow import BlockFlow, Branch, Distribution, FlowReading, growth_of, judge
-from eigenscope.diagnostics.words import few
 from eigenscope.errors import first_line
 from eigenscope.estimators.singular import SingularValues, singular_values
 from eigenscope.flow.blocks import blocks_of
@@ -24,6 +23,7 @@ from eigenscope.flow.settings import FlowSettings
 from eigenscope.flow.trace import Signal, Trace, trace
 from eigenscope.operators import Probe
 from eigenscope.operators.jacobian import GramOperator, Jacobian
+from eigenscope.words import few
 
 Progress = Callable[[int, int], None]  # blocks done, blocks in all
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eigenscope.diagnostics.flow import BlockFlow, FlowOutcome, FlowReading, Remedy
-from eigenscope.diagnostics.words import few
 from eigenscope.errors import InputError, first_line
 from eigenscope.flow.layers import keep_fresh_signal, matrices, measured, module_named, single_layers
 from eigenscope.flow.measure import measure
@@ -28,6 +27,7 @@ from eigenscope.flow.trace import tensors_in
 from eigenscope.operators import Probe
 from eigenscope.operators.isolation import differentiable, random_streams
 from eigenscope.operators.probe import Batches
+from eigenscope.words import few
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
+from eigenscope.words import did_you_mean
 
 
 @dataclass(frozen=True)

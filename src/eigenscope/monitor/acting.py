@@ -8,7 +8,6 @@ from dataclasses import replace
 from eigenscope.actions import Action, Situation, answering
 from eigenscope.actions.evidence import change_of_loss
 from eigenscope.actions.learnt import learnt
-from eigenscope.diagnostics.words import counted
 from eigenscope.monitor.alerts import Alert, AlertBook, acting_ends
 from eigenscope.monitor.ledger import Ledger
 from eigenscope.monitor.loops import LoopWatch
@@ -19,6 +18,7 @@ from eigenscope.monitor.records import AUTO, PERSON, ActionRecord
 from eigenscope.monitor.rules import LEVELS
 from eigenscope.monitor.telling import Telling, in_a_line, warn
 from eigenscope.monitor.trial import Trial, take_back
+from eigenscope.words import counted
 
 
 class Acting:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 
 from eigenscope.diagnostics.flow import FlowReading
 from eigenscope.diagnostics.reading import CurvatureReading
-from eigenscope.diagnostics.words import counted
 from eigenscope.monitor.judgements import RULES, Rule, edge_rule, figure
 from eigenscope.monitor.losses import LossWatch
 from eigenscope.monitor.rules import LEVELS, Limits
+from eigenscope.words import counted
 
 
 @dataclass(frozen=True)

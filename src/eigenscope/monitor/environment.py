@@ -8,7 +8,7 @@ from importlib.metadata import version
 import torch
 from torch import nn
 
-from eigenscope.diagnostics.words import counted
+from eigenscope.words import counted
 
 
 def environment(device: torch.device) -> dict[str, object]:

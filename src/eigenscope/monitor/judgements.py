@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from eigenscope.diagnostics.condition import negative_definite
 from eigenscope.diagnostics.reading import CurvatureReading
-from eigenscope.diagnostics.words import counted
+from eigenscope.words import counted
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from eigenscope.actions import Action, chosen
-from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
 from eigenscope.monitor.loops import DISTRIBUTED, is_distributed
+from eigenscope.words import did_you_mean
 
 POLICIES = ("observe", "advise", "ask", "auto")
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
+from eigenscope.words import did_you_mean
 
 LEVELS = ("ok", "warning", "critical")
 _CRITICAL_LEFT = 0.8  # of its threshold

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TextIO
 
-from eigenscope.diagnostics.words import counted
 from eigenscope.reports.compare_terminal import compared, cosine, percent, strangers
 from eigenscope.reports.page import Cell, Look, Page, TableRow, rendered
 from eigenscope.reports.page_data import compact, curves, definitions, placed, places, sparkline_svg
 from eigenscope.reports.scan_html import about, written
 from eigenscope.scanning.comparison import CHANGES, OWN, Change, Comparison
+from eigenscope.words import counted
 
 _COLUMNS = (
     "ΔW/W", "rank", "overlap", "intruders", "90 %", "95 %", "99 %", "spectrum", "ΔW's σ, log", "shape",

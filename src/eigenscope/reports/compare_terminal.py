@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eigenscope.diagnostics.words import counted
-from eigenscope.diagnostics.words import percent as whole_percent
 from eigenscope.errors import InputError, printable
 from eigenscope.reports.fitting import Column, fitted
 from eigenscope.reports.numbers import number
 from eigenscope.reports.scan_terminal import ledger, name, spark
 from eigenscope.reports.scan_words import matrices
 from eigenscope.scanning.comparison import Change, Comparison
+from eigenscope.words import counted
+from eigenscope.words import percent as whole_percent
 
 _KEYS: Mapping[str, Callable[[Change], float]] = {
     "relative_size": lambda change: change.relative_size,

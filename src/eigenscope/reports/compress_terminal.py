@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from eigenscope.compression.report import CompressionReport, LayerReport, TradeOff
-from eigenscope.diagnostics.words import few
 from eigenscope.reports.compress_words import (
     LATENCY,
     Curve,
@@ -27,6 +26,7 @@ from eigenscope.reports.fitting import Column, fitted, shortened
 from eigenscope.reports.numbers import number
 from eigenscope.reports.plot_terminal import plotted
 from eigenscope.reports.terminal import titled
+from eigenscope.words import few
 
 _BAR = 10  # columns of the share of the full rank
 _HEIGHT = 8  # lines of a curve

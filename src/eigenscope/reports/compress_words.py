@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from eigenscope.compression.report import CompressionReport, Latency, LayerReport, TradeOff, TradeOffPoint
-from eigenscope.diagnostics.words import counted
 from eigenscope.reports.numbers import number
+from eigenscope.words import counted
 
 LATENCY = "latency, ms"
 METHODS = {"activation": "activation-aware", "plain": "plain truncated SVD"}

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eigenscope.diagnostics.words import percent
 from eigenscope.reports.numbers import number
 from eigenscope.scanning.directions import Direction
+from eigenscope.words import percent
 
 _MEANING = "each direction answers its inputs, σ times as strongly, with its outputs; signs belong together"
 _WIDE = 100  # columns from which inputs and outputs stand side by side

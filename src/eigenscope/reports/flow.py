@@ -12,9 +12,9 @@ from rich.text import Text
 
 from eigenscope.diagnostics.estimate import Estimate
 from eigenscope.diagnostics.flow import BlockFlow, Distribution, FlowReading, Remedy
-from eigenscope.diagnostics.words import counted
 from eigenscope.reports.numbers import number
 from eigenscope.reports.terminal import titled
+from eigenscope.words import counted
 
 _BAR, _ABOUT = 16, 28  # columns at most
 _SHORTEST_BAR = 6

@@ -7,9 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from eigenscope.bounds.reading import LipschitzReading
-from eigenscope.diagnostics.words import counted
 from eigenscope.reports.numbers import number
 from eigenscope.reports.terminal import titled
+from eigenscope.words import counted
 
 _SHOWN = 12  # samples; --json has them all
 

@@ -19,11 +19,11 @@ from eigenscope.adapters.report import (
     Resize,
     WholeTensor,
 )
-from eigenscope.diagnostics.words import counted, few
 from eigenscope.reports.compare_terminal import percent
 from eigenscope.reports.fitting import Column, fitted
 from eigenscope.reports.numbers import number, sparkline
 from eigenscope.reports.terminal import titled
+from eigenscope.words import counted, few
 
 _SPARK = 12
 _CHOSEN = {

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from eigenscope.diagnostics.estimate import Estimate
-from eigenscope.diagnostics.words import counted, percent
 from eigenscope.reports.numbers import number
 from eigenscope.reports.page import Cell, Look, Page, TableRow, rendered
 from eigenscope.reports.page_data import compact, curves, definitions, placed, places, sparkline_svg
@@ -15,6 +14,7 @@ from eigenscope.reports.scan_words import summarized
 from eigenscope.scanning.curves import QUANTITIES
 from eigenscope.scanning.result import MatrixRow, Scan
 from eigenscope.weights.reading import WeightReading
+from eigenscope.words import counted, percent
 
 _COLUMNS = (
     "eff. rank", "κ", "spectrum", "σ, log", "shape", "of full", "stable rank", "σ₁", "90 %", "95 %", "99 %", "rank 10",

@@ -12,7 +12,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from eigenscope.diagnostics.words import few, percent
 from eigenscope.errors import InputError, printable
 from eigenscope.reports.fitting import Column, fitted
 from eigenscope.reports.numbers import sparkline
@@ -20,6 +19,7 @@ from eigenscope.reports.scan_words import summarized, three
 from eigenscope.reports.terminal import titled
 from eigenscope.scanning.result import MatrixRow, Scan, Skipped
 from eigenscope.weights.reading import WeightReading
+from eigenscope.words import few, percent
 
 _SPARK = 10  # columns of a spectrum
 _DEEPEST = 1e-9  # of σ₁: what is below is drawn there

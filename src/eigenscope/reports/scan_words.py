@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eigenscope.diagnostics.words import percent
 from eigenscope.reports.numbers import number
 from eigenscope.scanning.result import MatrixRow, Scan
 from eigenscope.weights.shapes import SHAPES
+from eigenscope.words import percent
 
 
 def matrices(count: int) -> str:

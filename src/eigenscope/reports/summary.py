@@ -7,12 +7,12 @@ from rich.table import Table
 from rich.text import Text
 
 from eigenscope.diagnostics.definitions import DEFINITIONS
-from eigenscope.diagnostics.words import counted
 from eigenscope.monitor import Monitor
 from eigenscope.monitor.alerts import Alert
 from eigenscope.reports.numbers import number, sparkline
 from eigenscope.reports.terminal import LABEL, labelled, print_reading, titled
 from eigenscope.runs import load_run
+from eigenscope.words import counted
 
 _STYLES = {"ok": "green", "warning": "yellow", "critical": "bold red"}
 _COURSES = ("loss", "lambda_max", "stability_ratio", "condition_number", "negative_count_certified")

@@ -16,10 +16,10 @@ from rich.text import Text
 from eigenscope.diagnostics.definitions import DEFINITIONS
 from eigenscope.diagnostics.estimate import Estimate
 from eigenscope.diagnostics.reading import CountEstimate, CurvatureReading, Density
-from eigenscope.diagnostics.words import counted
 from eigenscope.operators.loss_operator import RECOMPUTED
 from eigenscope.reports.numbers import number, sparkline
 from eigenscope.settings import Settings
+from eigenscope.words import counted
 
 LABEL = 32  # columns: the longest label and a gap
 _ROWS = {

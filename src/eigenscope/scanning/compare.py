@@ -52,6 +52,8 @@ def compare(
     start = time.perf_counter()
     wanted = patterns(match, "match")
     with open_checkpoint(base) as first, open_checkpoint(tuned) as second:
+        if isinstance(first, Peft) and not isinstance(second, Peft):
+            raise InputError(f"BASE, {first.name}, is a PEFT adapter: name the model first, then its adapter")
         layout = Layout.of_checkpoint(first)
         check_patterns(wanted, [entry.name for entry in first.entries])
         pairs, skipped = _paired(first, second, layout, wanted)

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eigenscope.diagnostics.words import counted, percent
 from eigenscope.scanning.curves import Quantity
 from eigenscope.scanning.flat import NUMBERS, frame, numbers
 from eigenscope.scanning.picture import Pictured, plotted
 from eigenscope.scanning.result import MatrixRow, Skipped, named
 from eigenscope.scanning.tables import Table
 from eigenscope.weights.reading import WeightReading
+from eigenscope.words import counted, percent
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from eigenscope.checkpoints import Checkpoint, Entry, open_checkpoint
-from eigenscope.diagnostics.words import did_you_mean, few
 from eigenscope.errors import InputError, printable
 from eigenscope.scanning.layouts import Layout, views
 from eigenscope.scanning.ledger import reason
+from eigenscope.words import did_you_mean, few
 
 _NAMED = 6  # entries of a direction that are shown
 

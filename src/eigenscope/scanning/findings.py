@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import InputError
 from eigenscope.scanning.comparison import OWN, Change, Comparison
 from eigenscope.scanning.result import MatrixRow, Scan
 from eigenscope.weights.reading import WeightReading
 from eigenscope.weights.shapes import SHAPES
+from eigenscope.words import did_you_mean
 
 _RULE = re.compile(r"^\s*([a-z_0-9]+)\s*(>=|<=|==|!=|>|<|=)\s*(\S+)\s*$")
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {

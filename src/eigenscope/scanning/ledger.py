@@ -10,10 +10,10 @@ from dataclasses import replace
 import torch
 
 from eigenscope.checkpoints import Checkpoint, Entry
-from eigenscope.diagnostics.words import did_you_mean
 from eigenscope.errors import CheckpointError, InputError, printable
 from eigenscope.scanning.layouts import Layout, views, why_not
 from eigenscope.scanning.result import Skipped
+from eigenscope.words import did_you_mean
 
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output|decoder)\.weight$")
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|token_embd|shared)\.weight$")

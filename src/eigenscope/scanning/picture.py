@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenscope.diagnostics.words import did_you_mean, percent
 from eigenscope.errors import InputError
 from eigenscope.scanning.curves import Placed, Quantity, cumulative_variance, gram_histogram, grid
 from eigenscope.weights.reading import WeightReading
+from eigenscope.words import did_you_mean, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from eigenscope.diagnostics.words import counted, did_you_mean, percent
 from eigenscope.errors import InputError, printable
 from eigenscope.scanning.curves import QUANTITIES
 from eigenscope.scanning.flat import NUMBERS, frame, numbers
 from eigenscope.scanning.picture import Pictured, plotted
 from eigenscope.scanning.tables import Table
 from eigenscope.weights.reading import WeightReading
+from eigenscope.words import counted, did_you_mean, percent
 
 if TYPE_CHECKING:
     import pandas as pd

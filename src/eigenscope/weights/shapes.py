@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenscope.diagnostics.words import percent
 from eigenscope.weights.noise import NoiseFit
 from eigenscope.weights.ranks import effective_rank, elbow, rank_at, variance_at
 from eigenscope.weights.tails import PowerLaw
+from eigenscope.words import percent
 
 SHAPES = ("flat", "spiked", "power_law", "low_rank", "rank_deficient", "noise")
 _COARSE, _QUANTIZED = 2.0**-9, 2.0**-8  # unit roundoffs above which rounding hides some, or much, of a healthy spectrum

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eigenscope.diagnostics.words import counted, did_you_mean
+from eigenscope.words import counted, did_you_mean
 
 
 @pytest.mark.parametrize(("number", "words"), [(0, "0 steps"), (1, "1 step"), (2410, "2,410 steps")])
