@@ -72,11 +72,11 @@ def rules() -> str:
 
 def rules_toml() -> str:
     """A rules file that says what the defaults say."""
-    from eigenscope.monitor.rules import DEFAULTS
+    from eigenscope.monitor.rules import DEFAULTS, settings
 
     tables = []
     for name, limits in DEFAULTS.items():
-        lines = [f"{key} = {str(value).lower()}" for key, value in dataclasses.asdict(limits).items()]
+        lines = [f"{key} = {str(getattr(limits, key)).lower()}" for key in settings(name)]
         tables.append("\n".join([f"[{name}]", *lines]))
     return "```toml\n" + "\n\n".join(tables) + "\n```"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from eigenscope.monitor.rules import DEFAULTS, LEVELS, Limits
+from eigenscope.monitor.rules import DEFAULTS, LEVELS, Calls, Limits
 from evidence import intervals
 
 LATELY = 100  # steps before a spike in which an alert that ended again still was a warning, by the milder count
@@ -42,10 +42,11 @@ class Course:
         return min(self.steps, CALM) if self.drive else self.steps if self.spike is None else 0
 
 
-def heard(course: Course, rule: str) -> Iterator[tuple[int, float]]:
+def heard(course: Course, rule: str) -> Iterator[tuple[int, float, bool]]:
     """What a rule judges, by step: the ratio, the ratio over its usual one, or the ratio as it follows from the rate.
 
-    The last is known at each step for nothing: the ratio is proportional to the learning rate, which the loop sets.
+    The last is known at each step for nothing: the ratio is proportional to the learning rate, which the loop sets. It
+    comes with True, and needs no second check.
     """
     known: list[float] = []
     begun = 1.0  # the drive when it was last measured
@@ -53,23 +54,25 @@ def heard(course: Course, rule: str) -> Iterator[tuple[int, float]]:
     told = course.steps - (course.spike is not None)  # the step at which a spike is seen is the run's end
     for step in range(told) if rule == "foreseen" else followed:
         if rule == "foreseen" and known and _drive(course, step) != _drive(course, step - 1):
-            yield step, known[-1] * _drive(course, step) / begun  # before the check of the same step
+            yield step, known[-1] * _drive(course, step) / begun, True  # before the check of the same step
         if step in followed:
             usual = median(known) if len(known) >= _FEWEST else math.inf
             known.append(followed[step])
             begun = _drive(course, step)
-            yield step, followed[step] / usual if rule == "multiple" else followed[step]
+            yield step, followed[step] / usual if rule == "multiple" else followed[step], False
 
 
 def _drive(course: Course, step: int) -> float:
     return DRIVES[course.drive](step - CALM) if course.drive and step >= CALM else 1.0
 
 
-def raised(course: Course, rule: str, threshold: float) -> Iterator[tuple[int, int | None]]:
+def raised(course: Course, rule: str, threshold: float, checks: int) -> Iterator[tuple[int, int | None]]:
     """The alerts of a run as pairs: the step of the check that raised one, and of the check that ended it."""
-    level, begun, limits = "ok", 0, Limits(threshold, math.inf, DEFAULTS[RULE].hysteresis)
-    for step, value in heard(course, rule):
+    level, begun, limits = "ok", 0, Limits(threshold, math.inf, DEFAULTS[RULE].hysteresis, checks)
+    calls = Calls(limits)
+    for step, value, foreseen in heard(course, rule):
         before, level = level, limits.level(value, level)
+        level = level if foreseen else calls.confirmed(level, before)
         if LEVELS.index(level) > LEVELS.index(before):
             begun = step
         elif LEVELS.index(level) < LEVELS.index(before):
@@ -78,11 +81,13 @@ def raised(course: Course, rule: str, threshold: float) -> Iterator[tuple[int, i
         yield begun, None
 
 
-def scored(courses: Sequence[Course], rule: str, threshold: float) -> dict[str, Any]:
-    """Spikes warned of, the lead, and false alarms, at one threshold."""
+def scored(
+    courses: Sequence[Course], rule: str, threshold: float, checks: int = DEFAULTS[RULE].checks
+) -> dict[str, Any]:
+    """Spikes warned of, the lead, and false alarms, at one threshold that so many checks in a row have to pass."""
     leads, spikes, lately, false, exposure = [], 0, 0, 0, 0
     for course in courses:
-        alerts = list(raised(course, rule, threshold))
+        alerts = list(raised(course, rule, threshold, checks))
         exposure += course.healthy
         false += sum(begun < course.healthy for begun, _ in alerts)
         if course.spike is not None:
@@ -93,6 +98,7 @@ def scored(courses: Sequence[Course], rule: str, threshold: float) -> dict[str, 
     return {
         "rule": rule,
         "threshold": threshold,
+        "checks": checks,
         "warned": intervals.share(len(leads), spikes) if spikes else None,
         "warned_lately": intervals.share(lately, spikes) if spikes else None,
         "lead": intervals.median(leads) if leads else None,
@@ -102,12 +108,12 @@ def scored(courses: Sequence[Course], rule: str, threshold: float) -> dict[str, 
 
 
 def curve(courses: Sequence[Course]) -> list[dict[str, Any]]:
-    """The three rules at all their thresholds."""
+    """The three rules at all their thresholds, passed once and as often as the monitor asks."""
     tried = [(rule, value) for rule in ("level", "foreseen") for value in LEVELS_TRIED]
     tried += [("multiple", value) for value in MULTIPLES_TRIED]
-    return [scored(courses, rule, value) for rule, value in tried]
+    return [scored(courses, *one, checks) for checks in sorted({1, DEFAULTS[RULE].checks}) for one in tried]
 
 
 def agrees(course: Course, default: float) -> bool:
     """Whether the monitor itself raised the alerts that `raised` does."""
-    return [begun for begun, _ in raised(course, "foreseen", default)] == course.alerts
+    return [begun for begun, _ in raised(course, "foreseen", default, DEFAULTS[RULE].checks)] == course.alerts

@@ -85,7 +85,8 @@ class Search:
 
     def quotients(self, way: str, offset: int) -> list[float]:
         """Of the loss to that of the tuned constant step with the same seed."""
-        return [a / b for a, b in zip(self.at(way, self.tuned + offset), self.at("plain", self.tuned), strict=True)]
+        pairs = zip(self.at(way, self.tuned + offset), self.at("plain", self.tuned), strict=True)
+        return [a / b if math.isfinite(b) else float(math.isinf(a)) for a, b in pairs]  # both diverged: as well
 
     def well(self, way: str, offset: int) -> bool:
         return median(self.quotients(way, offset)) <= WELL

@@ -23,6 +23,7 @@ OPTIMIZERS: dict[str, Callable[[Any, float], torch.optim.Optimizer]] = {
     "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
 }
 LEAST, TARGET = 200, 1.2  # steps between measurements, reached by fours; a little past the edge, as for minibatches
+TOLERANCE = 0.1  # of λmax: nearly half as many products as for a hundredth
 WARM_UP = 0.1  # of the steps
 TAIL = (0.90, 0.92, 0.94, 0.96, 0.98, 1.0)  # of the compute: where the loss at the end is read, and the median taken
 
@@ -107,7 +108,7 @@ def train(work: Workload, seed: int, optimizer: str, rate: float, way: str) -> d
 
 
 def _controlled(work: Workload, model: nn.Module, optimizer: torch.optim.Optimizer, bill: Bill) -> Controlled:
-    control = es.actions.ControlStep(TARGET, least=LEAST, every=LEAST)
+    control = es.actions.ControlStep(TARGET, least=LEAST, every=LEAST, tolerance=TOLERANCE)
     held = Controlled(control.bind(model, work.loss, [work.task.probe(work.probe)], optimizer), bill, work.probe)
     held.book()
     return held

@@ -8,11 +8,11 @@ of 3, of two seeds, by the training loss at the end. Three tasks in minibatches,
 trains at the edge by itself (Cohen et al. 2022).
 
 The alert is that of the monitor: rule `adaptive_edge`, `Monitor(every=20)` on 64 samples, foreseen between two
-checks from the learning rate. A spike was warned of if the alert stood before its first step, by a milder count
-("lately") if at some time in the 100 steps before; the lead, by the strict count, is from the step that raised it. A
-false alarm is an alert raised in a healthy run, or in the healthy 200 steps. From the same readings the rule is judged
-at other thresholds, without foresight ("level"), and with thresholds that are multiples of the median of the run's own
-readings so far.
+checks from the learning rate; what a check finds has to be found by the next one too. A spike was warned of if the
+alert stood before its first step, by a milder count ("lately") if at some time in the 100 steps before; the lead, by
+the strict count, is from the step that raised it. A false alarm is an alert raised in a healthy run, or in the healthy
+200 steps. From the same readings the rule is judged with a single check, at other thresholds, without foresight
+("level"), and with thresholds that are multiples of the median of the run's own readings so far.
 """
 
 from __future__ import annotations
@@ -168,7 +168,8 @@ def tell(result: dict[str, Any]) -> list[str]:
         lines.append(f"  ratio of healthy steps, {name}: {told}")
     for regime in ("minibatches", "full_batches"):
         lines.append(f"{regime.replace('_', ' ')}, by threshold")
-        lines += [f"  {found['rule']:10}{found['threshold']:<12.3g}{_line(found)}" for found in result[regime]]
+        for found in result[regime]:
+            lines.append(f"  {found['rule']:10}{found['threshold']:<6.3g}× {found['checks']}  {_line(found)}")
     return lines
 
 
@@ -184,8 +185,10 @@ def _line(found: dict[str, Any]) -> str:
 
 def draw(result: dict[str, Any], axes: Any) -> None:
     """Spikes warned of against false alarms, a line a rule, in minibatches."""
+    asked = DEFAULTS[RULE].checks
     for rule in ("level", "foreseen", "multiple"):
-        points = [found for found in result["minibatches"] if found["rule"] == rule and found["warned"]]
+        points = [one for one in result["minibatches"] if (one["rule"], one["checks"]) == (rule, asked)]
+        points = [one for one in points if one["warned"]]
         false = [point["false_alarms"]["value"] for point in points]
         axes.plot(false, [point["warned"]["value"] for point in points], marker=".", label=rule)
         told = [(point, x) for point, x in zip(points, false, strict=True) if point["threshold"] >= _TOLD]

@@ -8,7 +8,7 @@ from torch.optim import lr_scheduler
 
 import eigenscope as es
 from actions.training import flat, plain_ratio, train
-from eigenscope.actions import ControlStep
+from eigenscope.actions import ControlStep, Snapshot, SwitchOptimizer
 from eigenscope.scenarios import cross_entropy, network, squared_error
 
 TARGET = 0.9
@@ -18,6 +18,7 @@ SCHEDULERS = {
     "lambda": lambda o: lr_scheduler.LambdaLR(o, lambda t: 1 / (1 + t)),
     "one cycle": lambda o: lr_scheduler.OneCycleLR(o, 20.0, total_steps=40),
     "cyclic": lambda o: lr_scheduler.CyclicLR(o, 1.0, 20.0, step_size_up=7),
+    "warm restarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 6),
     "chained": lambda o: lr_scheduler.ChainedScheduler([lr_scheduler.LinearLR(o), lr_scheduler.ExponentialLR(o, 0.9)]),
     "sequence": lambda o: lr_scheduler.SequentialLR(
         o, [lr_scheduler.LinearLR(o), lr_scheduler.CosineAnnealingLR(o, 20)], milestones=[5]
@@ -96,11 +97,72 @@ def test_the_factor_answers_a_rise_of_the_rate_and_leaves_its_fall_alone(data):
     lam = es.sharpness(model, squared_error, data).lambda_max.value
     optimizer = torch.optim.SGD(model.parameters(), lr=8 / lam)  # 4 times past the edge
     control = ControlStep(TARGET, tolerance=1e-3).bind(model, squared_error, data, optimizer)
-    steps = []
+    steps, used = [], []
+    optimizer.register_step_pre_hook(lambda o, *_: used.append(o.param_groups[0]["lr"]))
     for factor in (1.0, 2.0, 1.0, 0.5, 0.05, 1.0):
         optimizer.param_groups[0]["lr"] = factor * 8 / lam
         train(model, optimizer, data, 12, squared_error, after=control.step)
-        steps.append(factor * 8 / lam * control.factor)
+        steps.append(used[-1])
+    assert max(used) <= 1.01 * 2 * TARGET / lam, "at the first step of a higher rate too"
     held = 2 * 0.92 * TARGET / lam  # the margin that is kept for the time until the next measurement
     wanted = [held, held, held / 2, held / 4, held / 40, held / 2]
     assert steps == pytest.approx(wanted, rel=0.02)
+
+
+def decaying(data, model=None):
+    """Linear regression at 4 times the edge, along a cosine of 200 steps, under control."""
+    model = model or torch.nn.Linear(64, 10)
+    lam = es.sharpness(model, squared_error, data).lambda_max.value
+    optimizer = torch.optim.SGD(model.parameters(), lr=8 / lam)
+    scheduler = lr_scheduler.CosineAnnealingLR(optimizer, 200)
+    return model, optimizer, scheduler, ControlStep(TARGET).bind(model, squared_error, data, optimizer)
+
+
+def steps_of(model, optimizer, scheduler, control, data, steps):
+    """Their learning rates, as they were used."""
+    used = []
+    handle = optimizer.register_step_pre_hook(lambda o, *_: used.append(float(o.param_groups[0]["lr"])))
+    train(model, optimizer, data, steps, squared_error, scheduler, control.step)
+    handle.remove()
+    return used
+
+
+def test_a_run_that_is_resumed_in_a_decay_goes_on_decaying(data):
+    run = decaying(data)
+    steps_of(*run, data, 180)
+    again = decaying(data)
+    for mine, saved in zip(again[:3], run[:3], strict=True):
+        mine.load_state_dict(saved.state_dict())
+    assert steps_of(*again, data, 20) == pytest.approx(steps_of(*run, data, 20), rel=0.05)
+
+
+def test_a_restored_run_decays_as_it_did_to_the_bit(data):
+    run = decaying(data)
+    steps_of(*run, data, 60)
+    before = Snapshot.of(*run[:3])
+    then = steps_of(*run, data, 60)
+    before.restore()
+    assert steps_of(*run, data, 60) == then
+
+
+def test_a_switch_in_a_decay_goes_on_with_what_is_left_of_it(data):
+    model, optimizer, scheduler, control = run = decaying(data)
+    steps_of(*run, data, 160)
+    left = scheduler.get_last_lr()[0] / scheduler.base_lrs[0]
+    optimizer = SwitchOptimizer("adamw", lr=1.0).switch(optimizer, scheduler, model)  # far past the edge
+    train(model, optimizer, data, 1, squared_error, scheduler, control.step)
+    assert 0.5 * left * control.aim < control.ratio <= 1.3 * left * control.aim < 0.2 * control.aim
+
+
+def test_a_group_whose_rate_stays_does_not_hide_that_another_decays(data):
+    model, runs = torch.nn.Linear(64, 10), []
+    lam = es.sharpness(model, squared_error, data).lambda_max.value
+    for falls in (True, False):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(64, 10)
+        optimizer = torch.optim.SGD([{"params": [model.weight]}, {"params": [model.bias]}], lr=8 / lam)
+        share = [lambda step: 1 - step / 100, (lambda step: 1 - step / 100) if falls else (lambda step: 1.0)]
+        scheduler = lr_scheduler.LambdaLR(optimizer, share)
+        control = ControlStep(TARGET).bind(model, squared_error, data, optimizer)
+        runs.append(steps_of(model, optimizer, scheduler, control, data, 90)[-1])
+    assert runs[1] == pytest.approx(runs[0], rel=0.1)

@@ -53,10 +53,12 @@ def test_an_alert_counts_only_where_it_stands_before_the_spike():
     driven = alarms.Course("t", "16 times at once", readings, spike=265, steps=266)
     late = alarms.Course("t", "16 times at once", readings, spike=230, steps=231)
     healthy = alarms.Course("t", None, [(20, 0.1), (40, 1.1), (60, 0.1)], steps=1000)
-    found = alarms.scored([driven, late, healthy], "level", 1.0)
+    found = alarms.scored([driven, late, healthy], "level", 1.0, checks=1)
     assert (found["warned"]["hits"], found["warned"]["of"]) == (1, 2)
     assert found["lead"]["value"] == 265 - 240
     assert found["false_alarms"]["events"] == 1
+    confirmed = alarms.scored([driven, late, healthy], "level", 1.0, checks=2)
+    assert (confirmed["lead"]["value"], confirmed["false_alarms"]["events"]) == (265 - 260, 0)
     assert found["healthy_steps"] == 1000 + 2 * alarms.CALM
 
 

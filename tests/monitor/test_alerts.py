@@ -127,7 +127,8 @@ def test_every_rule_names_its_action_and_its_reason_in_one_sentence(name: str, c
         condition_status="singular" if name == "stretched" else "definite",
         condition_mean=Estimate(1e9, standard_error=0.0),
     )
-    raised = {alert.rule: alert for alert in AlertBook(DEFAULTS).update(reading)}
+    book = AlertBook(DEFAULTS)
+    raised = {alert.rule: alert for _ in range(DEFAULTS[name].checks) for alert in book.update(reading)}
     assert raised[name].level == "critical"
     assert raised[name].action.isupper()
     assert len(raised[name].reason.split()) > 5
@@ -135,14 +136,25 @@ def test_every_rule_names_its_action_and_its_reason_in_one_sentence(name: str, c
 
 def test_under_adam_the_edge_is_told_of_sooner_and_for_longer(calm: CurvatureReading) -> None:
     book, levels = AlertBook(DEFAULTS), []
-    for step, value in enumerate([0.7, 0.8, 0.4, 0.37]):
+    for step, value in enumerate([0.8, 0.7, 0.8, 0.8, 0.4, 0.37]):
         book.update(
             replace(calm, step=step, optimizer="AdamW", adaptive=True, stability_ratio=Estimate(value, error=0.0))
         )
         levels.append(book.level("adaptive_edge"))
         assert book.level("edge_of_stability") == "ok"
-    assert levels == ["ok", "warning", "warning", "ok"]
-    assert ratios(AlertBook(DEFAULTS), calm, [0.8]) == ["ok"]
+    assert levels == ["ok", "ok", "ok", "warning", "warning", "ok"], "what one check finds the next one has to find"
+    assert ratios(AlertBook(DEFAULTS), calm, [0.8, 0.8]) == ["ok", "ok"]
+
+
+def test_a_level_that_two_checks_in_a_row_call_for_is_the_lower_of_theirs(calm: CurvatureReading) -> None:
+    def book(checks: int) -> AlertBook:
+        return AlertBook(load_rules({"edge_of_stability": {"checks": checks}}))
+
+    values = [1.6, 1.1, 1.6, 1.7, 1.1, 0.5, 1.2, float("nan"), 1.2]
+    expected = ["ok", "warning", "warning", "critical", "warning", "ok", "ok", "warning", "warning"]
+    assert ratios(book(2), calm, values) == expected
+    assert ratios(book(3), calm, [1.6, 1.1, 1.6, 1.6, 1.6]) == ["ok", "ok", "warning", "warning", "critical"]
+    assert ratios(book(1), calm, [1.6]) == ["critical"]
 
 
 def test_what_was_told_of_one_optimizer_is_over_with_the_next(calm: CurvatureReading) -> None:
@@ -196,6 +208,10 @@ def test_a_file_overrides_only_what_it_names(tmp_path: Path) -> None:
         ("[stretched]\nwarning = -1", "needs 0 < warning ≤ critical"),
         ("[stretched]\nwarning = nan", "needs 0 < warning ≤ critical"),
         ("[stretched]\nhysteresis = 1.5", "hysteresis = 1.5 must be over 0 and at most 1"),
+        ("[stretched]\nchecks = 1.5", "checks = 1.5 must be a whole number, 1 to 100"),
+        ("[stretched]\nchecks = nan", "checks = nan must be a whole number"),
+        ("[stretched]\nchecks = 0", "checks = 0 must be a whole number"),
+        ("[loss_rise]\nchecks = 2", "no setting 'checks'"),
         ("[stretched", "is not TOML"),
     ],
 )

@@ -148,19 +148,56 @@ def test_losses_that_wait_on_a_device_are_judged_at_the_checks() -> None:
     assert monitor.alerts.level("loss_rise") == "critical"
 
 
-def test_losses_are_judged_together_a_few_milliseconds_late_and_told_with_their_own_steps(caplog) -> None:
-    """The clock is the test's own; one that is not finite is told at once."""
+def test_harmless_losses_wait_a_few_milliseconds_and_alarming_ones_are_told_at_once(caplog, tmp_path) -> None:
+    """The clock is the test's own."""
     now = [0.0]
-    monitor = es_monitor(clock=lambda: now[0])
-    for loss in [2.3] * 40 + [1e6] * 40:
-        monitor.step(loss)
-    assert not caplog.records, "all but the first wait for the clock"
+    monitor = es_monitor(clock=lambda: now[0], run=tmp_path / "run")
+    judged = monitor._hearing.recent.values
+    for _ in range(40):
+        monitor.step(2.3)
+    assert len(judged()["loss"]) == 1
     now[0] += 0.01
-    monitor.step(1e6)
-    assert [record.args[0][:7] for record in caplog.records] == ["step 47", "step 54"]  # warning, critical
+    monitor.step(2.3)
+    assert len(judged()["loss"]) == 41
+    now[0] -= 5.0  # a clock that was set back
+    monitor.step(2.3)
+    assert len(judged()["loss"]) == 42
+    for _ in range(40):
+        monitor.step(1e6)
+    assert [record.args[0][:7] for record in caplog.records] == ["step 49", "step 56"]  # warning, critical
     monitor.step(math.nan)
     assert len(caplog.records) == 3
     for _ in range(3):
-        monitor.step(1e6)
+        monitor.step(2.3)
     assert "diverged" not in monitor.alerts.active, "whoever asks is told how it stands now"
+    for _ in range(300):
+        monitor.step(2.3)
+    monitor.step("no number")
+    assert [alert.step for alert in monitor.history] == sorted(alert.step for alert in monitor.history)
     monitor.close()
+    assert es.load_run(tmp_path / "run").alerts[-1]["rule"] == "bad_loss"
+
+
+def test_what_waits_is_judged_when_the_run_ends(tmp_path) -> None:
+    monitor = es_monitor(clock=lambda: 0.0, run=tmp_path / "run")
+    for loss in [1.0] * 50 + [8.0] * 80 + [1.0] * 300:
+        monitor.step(loss)
+    monitor.close()
+    assert [alert["level"] for alert in es.load_run(tmp_path / "run").alerts] == ["warning", "ok"]
+
+
+def test_an_error_in_judging_one_loss_loses_no_other(monkeypatch) -> None:
+    monitor = es_monitor(clock=lambda: 0.0)
+    for loss in [2.3] * 40:
+        monitor.step(loss)
+    feed = monitor._hearing.watch.feed
+    failing = iter([ValueError("math domain error")])
+    monkeypatch.setattr(monitor._hearing.watch, "feed", lambda loss: _raise(next(failing, None)) or feed(loss))
+    assert "measurement_failed" in monitor.alerts.active
+    assert monitor.alerts.active  # asks again
+    assert len(monitor._hearing.recent.values()["loss"]) == 40
+
+
+def _raise(error: Exception | None) -> None:
+    if error is not None:
+        raise error

@@ -28,16 +28,22 @@ _LONGER = 4  # times the last distance between two measurements, at the most
 _MARGIN = 0.92  # of the target: curvature goes on changing until the next measurement
 _CALM = 0.04  # how far the ratio may move, relatively, until it is measured again
 _FADING = 0.8  # what remains of an earlier movement from one measurement to the next
+_RATES = ("lr", "initial_lr", "max_lr")  # of a group: schedulers write down where they begin, or lead to
 _ALLOWED = 1.1  # by `helped`: the monitor measures at another moment, and to 1 %
 _KEPT = (
-    "factor", "ratio", "_due", "_now", "_optimizer", "_follows", "_tracker", "_last", "_peak", "_interval", "_left",
-    "_unrest", "_loudness",
+    "factor", "ratio", "_due", "_now", "_optimizer", "_follows", "_tracker", "_last", "_rate", "_peaks", "_resumes",
+    "_interval", "_left", "_unrest", "_loudness",
 )  # fmt: skip
 
 
 def _own(state: dict[str, Any]) -> dict[str, Any]:
     """With copies of what is written into; vectors are only ever replaced."""
-    return state | {name: copy(state[name]) for name in ("_tracker", "_loudness")}
+    return state | {name: copy(state[name]) for name in ("_tracker", "_loudness", "_peaks")}
+
+
+def _at_hand(rate: Any) -> bool:
+    """Whether a learning rate can be read without waiting for a device."""
+    return not isinstance(rate, torch.Tensor) or rate.device.type == "cpu"
 
 
 def _momentum(group: Mapping[str, Any]) -> float:
@@ -58,14 +64,15 @@ class ControlStep(Action, ScaledSteps):
 
     The learning rate stays what its scheduler says; only within `optimizer.step` it is multiplied by `factor` ≤ 1,
     so that any scheduler composes: the factor rises as the curvature falls, not as the learning rate does, so that a
-    decay stays a decay. No checkpoint holds the factor: it is measured anew. It falls at once and at
-    most doubles with each step since it was last measured. It is measured after each step while the curvature moves,
-    and at most `every` steps apart once it is calm: 3 to 6 products each, from the last vectors. In minibatches the
-    curvature never calms, and a measurement of the whole probe may cost as much as many steps: `least` sets them so far
-    apart, reached by fours (1, 4, 16, ...). Whatever the distance, a gradient twice as large as any of late is measured
-    on before its step is taken.
-    A `target` a little over 1, such as 1.2, trains faster in minibatches: below the edge the curvature goes on rising,
-    at it descent itself holds it down (Roulet et al. 2024).
+    decay stays a decay, and a rate that is lowered by hand stays lower. No checkpoint holds the factor: it is measured
+    anew. Bind before you load one, so that the schedule's place is known. It falls at once and at most doubles with
+    each step since it was last measured. It is measured after each step while the curvature moves, and at most `every`
+    steps apart once it is calm: 3 to 6 products each, from the last vectors. In minibatches the curvature never calms,
+    and a measurement of the whole probe may cost as much as many steps: `least` sets them so far apart, reached by
+    fours (1, 4, 16, ...), and `tolerance=0.1` nearly halves what one costs. Whatever the distance, it is measured
+    before a step whose gradient is twice as large as any of late, or whose learning rate has risen past the target.
+    A `target` a little over 1, such as 1.2, may train faster in minibatches: below the edge the curvature goes on
+    rising, at it descent itself holds it down (Roulet et al. 2024).
 
     For SGD, heavy ball, Nesterov, RMSprop, Adam and AdamW; Adam's ratio is that of the preconditioned Hessian, which is
     why a warm-up comes out of it (Cohen et al. 2022).
@@ -110,7 +117,9 @@ class ControlStep(Action, ScaledSteps):
         self.ratio: float | None = None  # as last measured, with the factor that was set upon it
         self._tracker = Tracker(self.tolerance, self.seed)
         self._last: float | None = None  # the ratio with factor 1
-        self._peak = 0.0  # of the learning rate
+        self._rate = 0.0  # the largest learning rate, at the same measurement
+        self._peaks: dict[int, float] = {}  # of the learning rates, by group
+        self._resumes = False  # the next measurement is the first since a schedule was taken up in its midst
         self._interval = self._left = 1
         self._unrest = 1.0  # how fast the ratio has lately moved, per step
         self._loudness = Loudness()
@@ -209,7 +218,10 @@ class ControlStep(Action, ScaledSteps):
         self._hooks.remove()
 
     def _loaded(self, *_: Any) -> None:
-        self._last, self._peak, self._due = None, 0.0, True
+        """A schedule goes on from where it was: its own record of the rates tells how far they have fallen."""
+        assert self._optimizer is not None
+        peaks = (max(float(group.get(key, 0.0)) for key in _RATES) for group in self._optimizer.param_groups)
+        self._peaks, self._last, self._due, self._resumes = dict(enumerate(peaks)), None, True, True
 
     def kept(self) -> Callable[[bool], None]:
         state = _own({name: getattr(self, name) for name in _KEPT})
@@ -224,7 +236,9 @@ class ControlStep(Action, ScaledSteps):
 
     def move(self, optimizer: torch.optim.Optimizer) -> None:
         """Another optimizer goes on with the hooks: its edge is another, and is measured before its first step."""
-        self._optimizer, self._last, self._peak, self.factor, self._due = optimizer, None, 0.0, 1.0, True
+        left = self._decay()
+        self._optimizer, self._last, self.factor, self._due, self._resumes = optimizer, None, 1.0, True, True
+        self._peaks = {i: float(group["lr"]) / left for i, group in enumerate(optimizer.param_groups)}
 
     def _after(self, *_: Any) -> None:
         """In the loop of others: what goes wrong is told in `problem`, and the factor stays."""
@@ -244,13 +258,14 @@ class ControlStep(Action, ScaledSteps):
         coming = plain * math.exp(min(max(change, 0.0), math.log(_RISE)))  # that it goes on rising as it did
         allowed = _MARGIN * self.aim / coming if coming > 0 else 1.0
         passed = max(self._interval - max(self._left, 0), 1)  # steps: fewer where a loud gradient called
-        decayed = allowed * self._decay()
+        decayed, rate = allowed * self._decay(), self._largest_rate()
         if before is None:
-            self.factor = min(1.0, allowed)
+            self.factor = min(1.0, decayed if self._resumes else allowed)
         else:
             self.factor = min(1.0, allowed, max(decayed, self.factor), _RISE ** min(passed, 64) * self.factor)
-        self._last, self.ratio = plain, plain * self.factor
-        self._unrest = max(abs(change) / passed, _FADING * self._unrest)
+        curvature = change - math.log(rate / self._rate) if change and rate > 0 < self._rate else change
+        self._unrest = max(abs(curvature) / passed, _FADING * self._unrest)
+        self._last, self._rate, self.ratio, self._resumes = plain, rate, plain * self.factor, False
         longest = _LONGER * self._interval if before is not None else 1
         self._interval = max(min(self.least, longest), min(int(_CALM / self._unrest), longest, self.every))
         self._left, self._due = self._interval, False
@@ -258,11 +273,26 @@ class ControlStep(Action, ScaledSteps):
         return self.ratio
 
     def _decay(self) -> float:
-        """What the schedule has left of its highest learning rate."""
+        """What the schedule has left of its highest learning rate: the least of the groups that still move."""
         assert self._optimizer is not None
-        rate = max(float(group["lr"]) for group in self._optimizer.param_groups)
-        self._peak = max(self._peak, rate)
-        return rate / self._peak if self._peak else 1.0
+        left = 1.0
+        for index, group in enumerate(self._optimizer.param_groups):
+            rate = float(group["lr"])
+            peak = self._peaks[index] = max(self._peaks.get(index, 0.0), rate)
+            left = min(left, rate / peak) if rate > 0 else left
+        return left
+
+    def _largest_rate(self) -> float:
+        """Of all groups, as the schedule has it; within a step too."""
+        assert self._optimizer is not None
+        rates = [rate for _, rate, _ in self._scaled] or [group["lr"] for group in self._optimizer.param_groups]
+        return max(float(rate) for rate in rates)
+
+    def _has_risen(self) -> bool:
+        """Whether the schedule alone has brought the ratio over the aim since it was measured."""
+        if self._last is None or not self._rate or any(not _at_hand(rate) for _, rate, _ in self._scaled):
+            return False
+        return self._last * self._largest_rate() / self._rate * self.factor > self.aim
 
     def _measure(self) -> float:
         """The stability ratio of the optimizer as it stands, without the factor."""
@@ -286,8 +316,8 @@ class ControlStep(Action, ScaledSteps):
         return ScaledOperator(hessian, edge.scales.to(hessian.space.dtype).sqrt()), 1.0
 
     def _listen(self, optimizer: torch.optim.Optimizer) -> None:
-        """Measure before this step where it is due, or its gradient says that the curvature may have risen."""
-        if not self._loudness.hear(optimizer) and not self._due:
+        """Measure before this step where it is due, or its gradient or rate says that the ratio may have risen."""
+        if not self._loudness.hear(optimizer) and not self._due and not self._has_risen():
             return
         self._unscale()
         try:

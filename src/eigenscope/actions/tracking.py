@@ -12,6 +12,7 @@ from eigenscope.operators import Operator
 _KEPT = 4  # the leader and its runners-up, one of which may take the lead
 _RUNNER_UP, _GRADIENT, _RANDOM = 0.5, 0.5, 0.2  # weights in the start vector, beside the leader's 1
 _CALM, _RESTLESS = 3, 5  # products before it may be content: fewer see nothing but the last leader
+_ROUGH = 0.05  # a tolerance from which on the fewer do
 _MOST = 30
 
 
@@ -33,7 +34,7 @@ class Tracker:
     ) -> float:
         """λmax, expected to be right to `tolerance`; the gradient mostly lies along the leaders of now.
 
-        `calm` where nothing has moved much of late: two products fewer.
+        `calm` where nothing has moved much of late: two products fewer, as where a rough value will do.
         """
         space = operator.space
         generator = space.generator(self.seed + self.num_measurements)
@@ -50,8 +51,9 @@ class Tracker:
         def stop(pairs: RitzPairs) -> bool:
             return bool(pairs.expected_errors()[-1] <= self.tolerance * abs(pairs.values[-1]))
 
+        first = _CALM if calm or self.tolerance >= _ROUGH else _RESTLESS
         krylov = lanczos(
-            operator, start, steps=_MOST, generator=generator, stop=stop, first_test=_CALM if calm else _RESTLESS,
+            operator, start, steps=_MOST, generator=generator, stop=stop, first_test=first,
             memory_limit=memory_limit,
         )  # fmt: skip
         pairs = krylov.ritz()

@@ -9,7 +9,7 @@ from eigenscope.diagnostics.flow import FlowReading
 from eigenscope.diagnostics.reading import CurvatureReading
 from eigenscope.monitor.judgements import RULES, Rule, edge_rule, figure
 from eigenscope.monitor.losses import LossWatch
-from eigenscope.monitor.rules import LEVELS, Limits
+from eigenscope.monitor.rules import LEVELS, Calls, Limits
 from eigenscope.words import counted
 
 
@@ -58,6 +58,7 @@ class AlertBook:
         self.active: dict[str, Alert] = {}
         self._worst: dict[str, Alert] = {}  # of each that stands, the words at its highest value
         self._quiet: dict[str, int] = {}
+        self._calls = {name: Calls(limit) for name, limit in limits.items()}
 
     def update(self, reading: CurvatureReading) -> list[Alert]:
         """The changes of state that this reading makes, and the alerts that stand in the words of now (`reworded`)."""
@@ -71,15 +72,17 @@ class AlertBook:
         if value is None or LEVELS.index(self.limits[rule.name].level(value, before)) <= LEVELS.index(before):
             return None
         words = f"{rule.message(reading)}, foreseen: its learning rate has risen since the last check"
-        return self._judge(replace(rule, message=lambda _: words), reading)
+        return self._judge(replace(rule, message=lambda _: words), reading, at_once=True)
 
-    def _judge(self, rule: Rule, reading: CurvatureReading) -> Alert | None:
+    def _judge(self, rule: Rule, reading: CurvatureReading, *, at_once: bool = False) -> Alert | None:
         value, limits, before = rule.read(reading), self.limits[rule.name], self.level(rule.name)
         if not rule.applies(reading):  # another optimizer than the one that it spoke of
             return self.clear(rule.name, reading.step) if before != "ok" else None
         if value is None and before == "ok":
             return None
         level = "ok" if value is None else limits.level(value, before)
+        if not at_once:
+            level = self._calls[rule.name].confirmed(level, before)
         if level == "ok":
             if before == "ok":
                 return None

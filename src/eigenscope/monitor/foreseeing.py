@@ -48,5 +48,6 @@ class Foreseeing:
         if not ratio or not 0 < ratio < math.inf or self._rate <= 0 or not limits.enabled:
             return
         worse = [limits.threshold(name) for name in LEVELS[LEVELS.index(level) + 1 :]]
-        rates = [self._rate * threshold / ratio for threshold in worse if threshold is not None]
+        risen = math.nextafter(self._rate, math.inf)  # a threshold that was passed once only: any rise confirms it
+        rates = [max(self._rate * threshold / ratio, risen) for threshold in worse]
         self.limit = min((rate for rate in rates if rate > above), default=math.inf)

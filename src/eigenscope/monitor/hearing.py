@@ -20,18 +20,20 @@ _PATIENCE = 0.005  # seconds that a loss may wait to be judged with others: one 
 class Hearing:
     """Takes each loss in about a microsecond, and judges them a few milliseconds' worth at a time.
 
-    A loss that is not finite is judged at once, one on a device only when a check waits for the device.
+    A loss that is alarming by itself is judged at once, one on a device only when a check waits for the device.
     """
 
     def __init__(self, alerts: AlertBook, telling: Telling, recorder: Recorder) -> None:
         self.watch, self.recent = LossWatch(), Recent()
         self.pending: deque[tuple[int, Tensor]] = deque(maxlen=LAST)  # on a device, with their steps, until a check
-        self._unjudged: list[tuple[int, float]] = []  # with their steps
-        self._until = 0.0  # by the clock: when the next loss is judged with all that wait
+        self._unjudged: deque[tuple[int, float]] = deque()  # with their steps
+        self._since = self._until = 0.0  # by the clock: only in between may a loss wait
+        self._loud = -math.inf  # what is as large, or no number, is judged at once
         self._first: tuple[int, Tensor] | None = None  # of the run: what a rise is measured from
         self._alerts, self._tell, self._record = alerts, telling.tell, recorder.scalar
         rise = alerts.limits["loss_rise"]
-        self._alarming = math.log(rise.warning) if rise.enabled else math.inf
+        self._warning = rise.warning if rise.enabled else math.inf
+        self._alarming = math.log(self._warning)
 
     def hear(self, step: int, loss: Tensor | float, now: float) -> None:
         """The loss of a step, at a time in seconds."""
@@ -44,21 +46,23 @@ class Hearing:
             loss = loss.item()
         number = loss if type(loss) is float else as_number(loss)
         if number is None:
+            self.catch_up()
             self._tell(self._alerts.raise_(no_loss(step, described(loss))))
             return
         if "bad_loss" in self._alerts.active:
+            self.catch_up()
             self._tell(self._alerts.clear("bad_loss", step))
         self._record("loss", step, number)
         self._unjudged.append((step, number))
-        if now >= self._until or not math.isfinite(number):
-            self._until = now + _PATIENCE
+        if not (number < self._loud and self._since <= now < self._until):
+            self._since, self._until = now, now + _PATIENCE
             self.catch_up()
+            self._loud = self._warning * self.watch.lowest
 
     def catch_up(self) -> None:
         """Judge what waits."""
-        held, self._unjudged = self._unjudged, []
-        for step, loss in held:
-            self._judge(step, loss)
+        while self._unjudged:
+            self._judge(*self._unjudged.popleft())
 
     def hold(self, step: int, loss: Tensor) -> None:
         """Keep a loss until the next check, where it is among the last."""
