@@ -136,7 +136,7 @@ def test_every_rule_names_its_action_and_its_reason_in_one_sentence(name: str, c
 
 def test_under_adam_the_edge_is_told_of_sooner_and_for_longer(calm: CurvatureReading) -> None:
     book, levels = AlertBook(DEFAULTS), []
-    for step, value in enumerate([0.8, 0.7, 0.8, 0.8, 0.4, 0.37]):
+    for step, value in enumerate([0.6, 0.4, 0.6, 0.6, 0.3, 0.24]):
         book.update(
             replace(calm, step=step, optimizer="AdamW", adaptive=True, stability_ratio=Estimate(value, error=0.0))
         )
@@ -166,7 +166,7 @@ def test_what_was_told_of_one_optimizer_is_over_with_the_next(calm: CurvatureRea
 
 def test_a_wide_hysteresis_is_that_of_a_warning(calm: CurvatureReading) -> None:
     limits, levels = DEFAULTS["adaptive_edge"], ["ok"]
-    for value in (1.7, 1.3, 1.1, 0.4, 0.3):
+    for value in (1.7, 1.3, 1.1, 0.3, 0.2):
         levels.append(limits.level(value, levels[-1]))
     assert levels[1:] == ["critical", "critical", "warning", "warning", "ok"]
 

@@ -62,7 +62,7 @@ class Calls:
 
 DEFAULTS: dict[str, Limits] = {
     "edge_of_stability": Limits(1.0, 1.5),
-    "adaptive_edge": Limits(0.75, 1.5, hysteresis=0.5, checks=2),
+    "adaptive_edge": Limits(0.5, 1.5, hysteresis=0.5, checks=2),
     "ill_conditioned": Limits(1e3, 1e4),
     "stretched": Limits(1e4, 1e6),
     "saddle": Limits(1, 1),
