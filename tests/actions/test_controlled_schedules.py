@@ -107,6 +107,10 @@ def test_the_factor_answers_a_rise_of_the_rate_and_leaves_its_fall_alone(data):
     held = 2 * 0.92 * TARGET / lam  # the margin that is kept for the time until the next measurement
     wanted = [held, held, held / 2, held / 4, held / 40, held / 2]
     assert steps == pytest.approx(wanted, rel=0.02)
+    for rate in (0.0, 80 / lam):
+        optimizer.param_groups[0]["lr"] = rate
+        train(model, optimizer, data, 12, squared_error, after=control.step)
+    assert max(used) <= 1.01 * 2 * TARGET / lam, "after a rest too"
 
 
 def decaying(data, model=None):

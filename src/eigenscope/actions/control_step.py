@@ -27,6 +27,7 @@ _RISE = 2.0  # the factor at most doubles with each step since the last measurem
 _LONGER = 4  # times the last distance between two measurements, at the most
 _MARGIN = 0.92  # of the target: curvature goes on changing until the next measurement
 _CALM = 0.04  # how far the ratio may move, relatively, until it is measured again
+_QUIET = 1e-9  # the least that it is taken to move
 _FADING = 0.8  # what remains of an earlier movement from one measurement to the next
 _RATES = ("lr", "initial_lr", "max_lr")  # of a group: schedulers write down where they begin, or lead to
 _ALLOWED = 1.1  # by `helped`: the monitor measures at another moment, and to 1 %
@@ -264,7 +265,7 @@ class ControlStep(Action, ScaledSteps):
         else:
             self.factor = min(1.0, allowed, max(decayed, self.factor), _RISE ** min(passed, 64) * self.factor)
         curvature = change - math.log(rate / self._rate) if change and rate > 0 < self._rate else change
-        self._unrest = max(abs(curvature) / passed, _FADING * self._unrest)
+        self._unrest = max(abs(curvature) / passed, _FADING * self._unrest, _QUIET)
         self._last, self._rate, self.ratio, self._resumes = plain, rate, plain * self.factor, False
         longest = _LONGER * self._interval if before is not None else 1
         self._interval = max(min(self.least, longest), min(int(_CALM / self._unrest), longest, self.every))
@@ -290,9 +291,10 @@ class ControlStep(Action, ScaledSteps):
 
     def _has_risen(self) -> bool:
         """Whether the schedule alone has brought the ratio over the aim since it was measured."""
-        if self._last is None or not self._rate or any(not _at_hand(rate) for _, rate, _ in self._scaled):
+        if self._last is None or any(not _at_hand(rate) for _, rate, _ in self._scaled):
             return False
-        return self._last * self._largest_rate() / self._rate * self.factor > self.aim
+        rate = self._largest_rate()
+        return self._last * rate * self.factor > self.aim * self._rate if self._rate else rate > 0
 
     def _measure(self) -> float:
         """The stability ratio of the optimizer as it stands, without the factor."""
