@@ -33,7 +33,7 @@ from evidence.bill import Bill
 from evidence.tasks import TASKS, Task, loss_fn, loss_on
 
 EVERY, PROBE, MOST = 20, 64, 1200  # steps between checks, samples of the probe, steps of a driven run
-_TOLD = 0.3  # thresholds from which on a point has its number in the picture: below they lie on one another
+_TOLD = {0.3, 0.5, 0.75, 1.0, 4.0}  # thresholds that have their number in the picture: all would lie on one another
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 
 
@@ -191,7 +191,7 @@ def draw(result: dict[str, Any], axes: Any) -> None:
         points = [one for one in points if one["warned"]]
         false = [point["false_alarms"]["value"] for point in points]
         axes.plot(false, [point["warned"]["value"] for point in points], marker=".", label=rule)
-        told = [(point, x) for point, x in zip(points, false, strict=True) if point["threshold"] >= _TOLD]
+        told = [(point, x) for point, x in zip(points, false, strict=True) if point["threshold"] in _TOLD]
         for point, x in told:
             axes.annotate(f"{point['threshold']:g}", (x, point["warned"]["value"]), fontsize="x-small")
     axes.set(xscale="symlog", xlabel="false alarms per 10,000 healthy steps", ylabel="spikes warned of")
