@@ -274,7 +274,7 @@ class ControlStep(Action, ScaledSteps):
         return self.ratio
 
     def _decay(self) -> float:
-        """What the schedule has left of its highest learning rate: the least of the groups that still move."""
+        """Note the learning rates, and give what is left of their highest: the least of the groups that still move."""
         assert self._optimizer is not None
         left = 1.0
         for index, group in enumerate(self._optimizer.param_groups):
