@@ -18,10 +18,18 @@ DRIVES: dict[str, Callable[[int], float]] = {  # times the tuned step size, so m
     "doubled every 200": lambda step: 2.0 ** (step / 200),
     "16 times at once": lambda step: 16.0,
 }
+SCHEDULES: dict[str, Callable[[int, int], float]] = {  # healthy: times the tuned step size, at a step of so many
+    "warm-up of 50 steps, cosine": lambda step, steps: min(1.0, (step + 1) / 50) * _cosine(step / steps),
+    "warm-up of a tenth, cosine": lambda step, steps: min(1.0, 10 * (step + 1) / steps) * _cosine(step / steps),
+}
 LEVELS_TRIED = (0.05, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 1.0, 1.5)
 RULE = "adaptive_edge"
 MULTIPLES_TRIED = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 _FEWEST = 5  # readings before a median is one
+
+
+def _cosine(share: float) -> float:
+    return 0.5 + 0.5 * math.cos(math.pi * share)
 
 
 @dataclass
@@ -29,7 +37,8 @@ class Course:
     """What became of a run: readings at their steps, and the first step of its spike."""
 
     task: str
-    drive: str | None
+    drive: str | None  # of DRIVES, or of SCHEDULES, which are healthy
+    planned: int = 0  # steps
     readings: list[tuple[int, float]] = field(default_factory=list)
     spike: int | None = None
     steps: int = 0
@@ -39,7 +48,13 @@ class Course:
     @property
     def healthy(self) -> int:
         """Steps in which nothing was the matter."""
-        return min(self.steps, CALM) if self.drive else self.steps if self.spike is None else 0
+        return min(self.steps, CALM) if self.drive in DRIVES else self.steps if self.spike is None else 0
+
+    def rate(self, step: int) -> float:
+        """The step size, in units of the tuned one."""
+        if self.drive in DRIVES:
+            return DRIVES[self.drive](step - CALM) if step >= CALM else 1.0
+        return SCHEDULES[self.drive](step, self.planned) if self.drive else 1.0
 
 
 def heard(course: Course, rule: str) -> Iterator[tuple[int, float, bool]]:
@@ -49,21 +64,17 @@ def heard(course: Course, rule: str) -> Iterator[tuple[int, float, bool]]:
     comes with True, and needs no second check.
     """
     known: list[float] = []
-    begun = 1.0  # the drive when it was last measured
+    begun = 1.0  # the step size when it was last measured
     followed = dict(course.readings)
     told = course.steps - (course.spike is not None)  # the step at which a spike is seen is the run's end
     for step in range(told) if rule == "foreseen" else followed:
-        if rule == "foreseen" and known and _drive(course, step) != _drive(course, step - 1):
-            yield step, known[-1] * _drive(course, step) / begun, True  # before the check of the same step
+        if rule == "foreseen" and known and course.rate(step) > begun:
+            yield step, known[-1] * course.rate(step) / begun, True  # before the check of the same step
         if step in followed:
             usual = median(known) if len(known) >= _FEWEST else math.inf
             known.append(followed[step])
-            begun = _drive(course, step)
+            begun = course.rate(step)
             yield step, followed[step] / usual if rule == "multiple" else followed[step], False
-
-
-def _drive(course: Course, step: int) -> float:
-    return DRIVES[course.drive](step - CALM) if course.drive and step >= CALM else 1.0
 
 
 def raised(course: Course, rule: str, threshold: float, checks: int) -> Iterator[tuple[int, int | None]]:
@@ -72,7 +83,7 @@ def raised(course: Course, rule: str, threshold: float, checks: int) -> Iterator
     calls = Calls(limits)
     for step, value, foreseen in heard(course, rule):
         before, level = level, limits.level(value, level)
-        level = level if foreseen else calls.confirmed(level, before)
+        level = max(level, before, key=LEVELS.index) if foreseen else calls.confirmed(level, before)
         if LEVELS.index(level) > LEVELS.index(before):
             begun = step
         elif LEVELS.index(level) < LEVELS.index(before):

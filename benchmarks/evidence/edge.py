@@ -41,8 +41,8 @@ def workloads(shrink: int = 1) -> dict[str, tuple[Workload, int, tuple[str, ...]
     found = {
         "digits": (Workload(digits, 400, 32), 200, every),
         "digits, smoothed labels": (Workload(digits, 1000, 32, smoothing=0.1), 0, every),
-        "cifar": (Workload(cifar, 600, 32), 200, ("sgd",)),
-        "shakespeare": (Workload(shakespeare, 500, 16), 200, ("sgd", "adam")),
+        "cifar": (Workload(cifar, 600, 16), 200, every),
+        "shakespeare": (Workload(shakespeare, 500, 8), 200, every),
     }
     return {n: (replace(w, steps=w.steps // shrink), short // shrink, o) for n, (w, short, o) in found.items()}
 

@@ -22,7 +22,7 @@ OPTIMIZERS: dict[str, Callable[[Any, float], torch.optim.Optimizer]] = {
     "heavy_ball": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
     "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
 }
-LEAST, TARGET = 200, 1.2  # steps between measurements, reached by fours; a little past the edge, as for minibatches
+LEAST, TARGET = 200, 1.4  # steps between measurements, reached by fours; a little past the edge, as for minibatches
 TOLERANCE = 0.1  # of λmax: nearly half as many products as for a hundredth
 WARM_UP = 0.1  # of the steps
 TAIL = (0.90, 0.92, 0.94, 0.96, 0.98, 1.0)  # of the compute: where the loss at the end is read, and the median taken

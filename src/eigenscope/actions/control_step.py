@@ -14,6 +14,7 @@ from eigenscope.actions.base import Action
 from eigenscope.actions.evidence import Evidence
 from eigenscope.actions.hooks import Hooks, in_a_line
 from eigenscope.actions.loudness import Loudness
+from eigenscope.actions.pace import Pace
 from eigenscope.actions.scaled_steps import ScaledSteps
 from eigenscope.actions.situation import Situation
 from eigenscope.actions.tracking import Tracker
@@ -23,23 +24,20 @@ from eigenscope.errors import InputError
 from eigenscope.operators import HessianOperator, Operator, ScaledOperator
 from eigenscope.operators.probe import BatchWeight, LossFunction
 
-_RISE = 2.0  # the factor at most doubles with each step since the last measurement: the warm-up
-_LONGER = 4  # times the last distance between two measurements, at the most
 _MARGIN = 0.92  # of the target: curvature goes on changing until the next measurement
-_CALM = 0.04  # how far the ratio may move, relatively, until it is measured again
-_QUIET = 1e-9  # the least that it is taken to move
-_FADING = 0.8  # what remains of an earlier movement from one measurement to the next
+_RISE = 2.0  # times: what the factor may rise with each step since the last measurement, in the warm-up
+_SLOW_RISE = 1.2  # times: what it may rise with a measurement after the warm-up, where `least` is over 1
 _RATES = ("lr", "initial_lr", "max_lr")  # of a group: schedulers write down where they begin, or lead to
 _ALLOWED = 1.1  # by `helped`: the monitor measures at another moment, and to 1 %
 _KEPT = (
-    "factor", "ratio", "_due", "_now", "_optimizer", "_follows", "_tracker", "_last", "_rate", "_peaks", "_resumes",
-    "_interval", "_left", "_unrest", "_loudness",
+    "factor", "ratio", "_level", "_level_rate", "_due", "_now", "_optimizer", "_follows", "_tracker", "_last", "_rate",
+    "_peaks", "_resumes", "_pace", "_loudness",
 )  # fmt: skip
 
 
 def _own(state: dict[str, Any]) -> dict[str, Any]:
     """With copies of what is written into; vectors are only ever replaced."""
-    return state | {name: copy(state[name]) for name in ("_tracker", "_loudness", "_peaks")}
+    return state | {name: copy(state[name]) for name in ("_tracker", "_loudness", "_peaks", "_pace")}
 
 
 def _at_hand(rate: Any) -> bool:
@@ -66,20 +64,24 @@ class ControlStep(Action, ScaledSteps):
     The learning rate stays what its scheduler says; only within `optimizer.step` it is multiplied by `factor` ≤ 1,
     so that any scheduler composes: the factor rises as the curvature falls, not as the learning rate does, so that a
     decay stays a decay, and a rate that is lowered by hand stays lower. No checkpoint holds the factor: it is measured
-    anew. Bind before you load one, so that the schedule's place is known. It falls at once and at most doubles with
-    each step since it was last measured. It is measured after each step while the curvature moves, and at most `every`
-    steps apart once it is calm: 3 to 6 products each, from the last vectors. In minibatches the curvature never calms,
-    and a measurement of the whole probe may cost as much as many steps: `least` sets them so far apart, reached by
-    fours (1, 4, 16, ...), and `tolerance=0.1` nearly halves what one costs. Whatever the distance, it is measured
-    before a step whose gradient is twice as large as any of late, or whose learning rate has risen past the target.
-    A `target` a little over 1, such as 1.2, may train faster in minibatches: below the edge the curvature goes on
-    rising, at it descent itself holds it down (Roulet et al. 2024).
+    anew. Bind before you load one, so that the schedule's place is known.
+
+    The factor falls at once and at most doubles with each step since it was last measured. It is measured after each
+    step while the curvature moves, and at most `every` steps apart once it is calm: 3 to 6 products each, from the last
+    vectors. Whatever the distance, it is measured before a step whose gradient is twice as large as any of late, or
+    whose learning rate has risen past the target; what that took, the next measurement on time may give back.
+
+    In minibatches the curvature never calms, and a measurement may cost as much as many steps: `least` sets them so far
+    apart, reached by fours (1, 4, 16, ...). Up to then the step is warmed up, and held lower; from then on the factor
+    rises by at most a fifth with each measurement. `tolerance=0.1` nearly halves what one costs, half a batch to
+    measure on halves it again. There the `target` is best a little over 1, such as 1.4: below the edge the curvature
+    goes on rising and the step falling, at it descent itself holds the curvature down (Roulet et al. 2024).
 
     For SGD, heavy ball, Nesterov, RMSprop, Adam and AdamW; Adam's ratio is that of the preconditioned Hessian, which is
     why a warm-up comes out of it (Cohen et al. 2022).
     The edge is that of full-batch descent. In minibatches momentum β, Adam's β₁ no less than heavy ball's, gathers the
-    noise of 1/(1 − β) steps, and a step near the edge is too large; where noise is all there is, by that factor. So
-    with momentum the ratio is held under √(1 − β) · target, midway between, unless `noisy=False`.
+    noise of 1/(1 − β) steps, and where noise is all there is heavy ball's and Adam's edge is lower by (1 − β)/(1 + β).
+    So with momentum the ratio is held under (1 − β) · target, between the two, unless `noisy=False`.
 
     Cohen, Kaur, Li, Kolter & Talwalkar 2021; Roulet, Agarwala, Grill, Swirszcz, Blondel & Pedregosa 2024; Gilmer et al.
     2022 (instability at the start, and what warm-up does).
@@ -114,23 +116,23 @@ class ControlStep(Action, ScaledSteps):
         self._now: Situation | None = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._follows = self._due = False  # `_follows`: the optimizer's hooks call `step`
-        self.factor = 1.0
+        self.factor = self._level = 1.0  # the level: where the factor may return to after a fall ahead of time
+        self._level_rate = 0.0  # the largest learning rate, when the level was set
         self.ratio: float | None = None  # as last measured, with the factor that was set upon it
         self._tracker = Tracker(self.tolerance, self.seed)
         self._last: float | None = None  # the ratio with factor 1
         self._rate = 0.0  # the largest learning rate, at the same measurement
         self._peaks: dict[int, float] = {}  # of the learning rates, by group
         self._resumes = False  # the next measurement is the first since a schedule was taken up in its midst
-        self._interval = self._left = 1
-        self._unrest = 1.0  # how fast the ratio has lately moved, per step
+        self._pace = Pace(self.least, self.every)
         self._loudness = Loudness()
 
     @property
     def aim(self) -> float:
-        """What the ratio is held under: the target, and in minibatches with momentum, Adam's β₁ too, √(1 − β) of it."""
+        """What the ratio is held under: the target, and in minibatches with momentum, Adam's β₁ too, 1 − β of it."""
         groups = self._optimizer.param_groups if self._optimizer is not None else []
         momentum = max((_momentum(group) for group in groups), default=0.0) if self.noisy else 0.0
-        return self.target * math.sqrt(1 - momentum)
+        return self.target * (1 - momentum)
 
     @property
     def num_matvecs(self) -> int:
@@ -164,8 +166,7 @@ class ControlStep(Action, ScaledSteps):
         """To be called after each `optimizer.step`: measures when it is time to; returns the ratio if it did."""
         if self._now is None:
             raise InputError("the control is not bound: call bind(model, loss_fn, batches, optimizer) first")
-        self._left -= 1
-        return self._control() if self._left <= 0 else None
+        return self._control() if self._pace.tick() else None
 
     def release(self) -> None:
         """Let the optimizer go: its steps are those of its learning rate again."""
@@ -223,6 +224,7 @@ class ControlStep(Action, ScaledSteps):
         assert self._optimizer is not None
         peaks = (max(float(group.get(key, 0.0)) for key in _RATES) for group in self._optimizer.param_groups)
         self._peaks, self._last, self._due, self._resumes = dict(enumerate(peaks)), None, True, True
+        self._pace.apart = True  # a run in its midst is warm
 
     def kept(self) -> Callable[[bool], None]:
         state = _own({name: getattr(self, name) for name in _KEPT})
@@ -239,6 +241,7 @@ class ControlStep(Action, ScaledSteps):
         """Another optimizer goes on with the hooks: its edge is another, and is measured before its first step."""
         left = self._decay()
         self._optimizer, self._last, self.factor, self._due, self._resumes = optimizer, None, 1.0, True, True
+        self._pace = Pace(self.least, self.every)  # its state is new: it is warmed up as at a start
         self._peaks = {i: float(group["lr"]) / left for i, group in enumerate(optimizer.param_groups)}
 
     def _after(self, *_: Any) -> None:
@@ -246,32 +249,47 @@ class ControlStep(Action, ScaledSteps):
         try:
             self.step()
         except Exception as error:
-            self._left = self._interval
+            self._pace.left = self._pace.interval
             self._failed(in_a_line(error))
 
     def _failed(self, why: str) -> None:
         self.problem = why
 
-    def _control(self) -> float:
+    def _control(self, risen: bool = False) -> float:
         """Measure, and set the factor so that the ratio stays at the target until the next measurement."""
-        plain, before = self._measure(), self._last
+        plain, before, rate, pace = self._measure(), self._last, self._largest_rate(), self._pace
         change = math.log(plain / before) if before and before > 0 and plain > 0 else 0.0
-        coming = plain * math.exp(min(max(change, 0.0), math.log(_RISE)))  # that it goes on rising as it did
-        allowed = _MARGIN * self.aim / coming if coming > 0 else 1.0
-        passed = max(self._interval - max(self._left, 0), 1)  # steps: fewer where a loud gradient called
-        decayed, rate = allowed * self._decay(), self._largest_rate()
+        coming = plain * math.exp(min(max(change / pace.passed, 0.0), math.log(_RISE)))  # a step later, as it rose
+        early, rise = pace.early, self._rise()  # by the steps that have passed; what is warmed up, by those that come
         if before is None:
-            self.factor = min(1.0, decayed if self._resumes else allowed)
+            pace.begin()
+        elif rate > 0 and not self._rate:  # what was measured before was no step at all
+            self._pace = pace = Pace(self.least, self.every)
         else:
-            self.factor = min(1.0, allowed, max(decayed, self.factor), _RISE ** min(passed, 64) * self.factor)
-        curvature = change - math.log(rate / self._rate) if change and rate > 0 < self._rate else change
-        self._unrest = max(abs(curvature) / passed, _FADING * self._unrest, _QUIET)
-        self._last, self._rate, self.ratio, self._resumes = plain, rate, plain * self.factor, False
-        longest = _LONGER * self._interval if before is not None else 1
-        self._interval = max(min(self.least, longest), min(int(_CALM / self._unrest), longest, self.every))
-        self._left, self._due = self._interval, False
+            pace.measured(change - math.log(rate / self._rate) if change and self._rate else change, between=risen)
+        allowed = _MARGIN * pace.warmth * self.aim / coming if coming > 0 else 1.0
+        self._hold(allowed, rise, rate, early=early and before is not None)
+        self._last, self._rate, self.ratio = plain, rate, plain * self.factor
+        self._due = self._resumes = False
         self._loudness.measured()
         return self.ratio
+
+    def _rise(self) -> float:
+        """What the factor may rise by: in the warm-up with each step, then with each measurement of few samples."""
+        return _SLOW_RISE if self._pace.apart and self.least > 1 else _RISE ** min(self._pace.passed, 64)
+
+    def _hold(self, allowed: float, rise: float, rate: float, *, early: bool) -> None:
+        """Set the factor and, on time, the level to which it may return after an early fall, at this learning rate."""
+        decayed = allowed * self._decay()
+        if self._last is None:
+            self.factor = min(1.0, decayed if self._resumes else allowed)
+        else:
+            moved = rate / self._level_rate if rate > 0 < self._level_rate else 1.0
+            level = min(self._level / max(moved, 1.0), allowed * min(moved, 1.0))  # no higher step, and decayed too
+            start = self.factor if early else max(self.factor, level)
+            self.factor = min(1.0, allowed, max(decayed, start), rise * start)
+        if not early or self.factor > self._level:
+            self._level, self._level_rate = self.factor, rate
 
     def _decay(self) -> float:
         """Note the learning rates, and give what is left of their highest: the least of the groups that still move."""
@@ -304,7 +322,7 @@ class ControlStep(Action, ScaledSteps):
             gradient = hessian.gradient
             if isinstance(operator, ScaledOperator):
                 gradient = operator.diagonal * gradient
-            return scale * self._tracker.measure(operator, gradient, self._unrest < _CALM / 2, hessian.memory_limit / 2)
+            return scale * self._tracker.measure(operator, gradient, self._pace.calm, hessian.memory_limit / 2)
 
     def _edge(self, hessian: HessianOperator) -> tuple[Operator, float]:
         """The operator whose leading eigenvalue counts, and what it is multiplied by."""
@@ -319,11 +337,12 @@ class ControlStep(Action, ScaledSteps):
 
     def _listen(self, optimizer: torch.optim.Optimizer) -> None:
         """Measure before this step where it is due, or its gradient or rate says that the ratio may have risen."""
-        if not self._loudness.hear(optimizer) and not self._due and not self._has_risen():
+        loud, risen = self._loudness.hear(optimizer), self._has_risen()
+        if not loud and not self._due and not risen:
             return
         self._unscale()
         try:
-            self._control()
+            self._control(risen and not loud)
         except Exception:  # not in the midst of a step: the measurement after it will tell
-            self._left, self._due = 1, False
+            self._pace.left, self._due = 1, False
         self._scale(optimizer)
