@@ -38,12 +38,12 @@ class Course:
 
     task: str
     drive: str | None  # of DRIVES, or of SCHEDULES, which are healthy
-    planned: int = 0  # steps
     readings: list[tuple[int, float]] = field(default_factory=list)
     spike: int | None = None
     steps: int = 0
     alerts: list[int] = field(default_factory=list)  # the steps at which the monitor itself raised its alert
     share: float = 0.0
+    planned: int = 0  # steps, from which a schedule follows
 
     @property
     def healthy(self) -> int:

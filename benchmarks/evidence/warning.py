@@ -52,7 +52,7 @@ def follow(task: Task, seed: int, rate: float, drive: str | None, steps: int) ->
     """Train with the monitor looking on, until the spike or for so many steps."""
     model, bill, losses = task.model(seed), Bill(), []
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    course = Course(task.name, drive, steps)
+    course = Course(task.name, drive, planned=steps)
     with es.Monitor(
         model, loss_fn, [task.probe(PROBE)], optimizer=optimizer, every=EVERY, flow=False, lipschitz=False
     ) as monitor:
