@@ -39,10 +39,10 @@ def workloads(shrink: int = 1) -> dict[str, tuple[Workload, int, tuple[str, ...]
     cifar = replace(TASKS["cifar"](), batch_size=32)
     shakespeare = replace(TASKS["shakespeare"](), batch_size=16)
     found = {
-        "digits": (Workload(digits, 400, 32), 200, every),
-        "digits, smoothed labels": (Workload(digits, 1000, 32, smoothing=0.1), 0, every),
-        "cifar": (Workload(cifar, 600, 16), 200, every),
-        "shakespeare": (Workload(shakespeare, 500, 8), 200, every),
+        "digits": (Workload(digits, 400), 200, every),
+        "digits, smoothed labels": (Workload(digits, 1000, smoothing=0.1), 0, every),
+        "cifar": (Workload(cifar, 600), 200, every),
+        "shakespeare": (Workload(shakespeare, 500), 200, every),
     }
     return {n: (replace(w, steps=w.steps // shrink), short // shrink, o) for n, (w, short, o) in found.items()}
 

@@ -30,13 +30,17 @@ TAIL = (0.90, 0.92, 0.94, 0.96, 0.98, 1.0)  # of the compute: where the loss at 
 
 @dataclass(frozen=True)
 class Workload:
-    """A task with as many steps as the plain run takes, and the samples that the control measures on."""
+    """A task with as many steps as the plain run takes; the control measures on half a batch."""
 
     task: Task
     steps: int
-    probe: int
     smoothing: float = 0.0  # of the labels
     decay: bool = False  # of the step size, along a cosine to 0 at the end of the compute
+
+    @property
+    def probe(self) -> int:
+        """Samples that the control measures on."""
+        return self.task.batch_size // 2
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy, of smoothed labels where that is said."""

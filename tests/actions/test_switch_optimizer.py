@@ -10,9 +10,7 @@ from torch.optim import lr_scheduler
 
 import eigenscope as es
 from actions.training import flat, train
-from eigenscope.actions import ControlStep, Evidence, Situation, Snapshot, SwitchOptimizer
-from eigenscope.actions.muon import MuonWithAdamW, muon_groups
-from eigenscope.diagnostics.step_factor import step_controls, step_factor
+from eigenscope.actions import Evidence, Situation, Snapshot, SwitchOptimizer
 from eigenscope.scenarios import cross_entropy, network
 
 
@@ -102,16 +100,6 @@ def test_without_a_rate_the_steps_stay_as_long_as_they_were(momentum, data):
 def test_without_a_rate_and_without_a_known_step_it_is_adamws_own(model):
     old = torch.optim.SGD(model.parameters(), lr=0.2)
     assert SwitchOptimizer("adamw").switch(old).param_groups[0]["lr"] == pytest.approx(1e-3)
-
-
-def test_without_a_rate_the_steps_are_as_long_as_a_control_has_left_them(model, data):
-    old = torch.optim.SGD(model.parameters(), lr=30.0)
-    control = ControlStep().bind(model, cross_entropy, data, old)
-    before = flat(model)
-    train(model, old, data)
-    length = float((flat(model) - before).square().mean().sqrt())
-    assert control.factor < 0.2
-    assert SwitchOptimizer("adamw").switch(old).param_groups[0]["lr"] == pytest.approx(length, rel=1e-3)
 
 
 PRECONDITIONED = ("Adam", "NAdam", "RAdam", "Adagrad", "RMSprop", "Adamax", "Adafactor", "Muon", "LBFGS")
@@ -210,103 +198,6 @@ def test_a_run_is_resumed_by_switching_first_and_loading_then(to, data):
     assert torch.equal(flat(again), flat(model))
 
 
-def loop(model, optimizer, control, released):
-    """A run as the monitor has it: what works on an optimizer lets go when another one replaces it."""
-    holder = [optimizer]
-
-    def replace(new):
-        if released and control is not None:
-            control.undo(None)
-        holder[0] = new
-
-    return holder, Situation(model, optimizer, cross_entropy, None, replace_optimizer=replace)
-
-
-@pytest.mark.parametrize("released", [True, False])
-@pytest.mark.parametrize("to", ["adamw", "muon"])
-def test_undoing_a_switch_puts_a_kept_control_back_in_force(to, released, model, data):
-    old = torch.optim.SGD(model.parameters(), lr=30.0)
-    control = ControlStep()
-    control.apply(Situation(model, old, cross_entropy, data))
-    train(model, old, data, 5)
-    holder, now = loop(model, old, control, released)
-    action = SwitchOptimizer(to, lr=1e-3)
-    action.apply(now)
-    train(model, holder[0], data, 3)
-    assert bool(step_controls(holder[0])) is not released
-    action.undo(now)
-    assert holder[0] is old
-    assert step_controls(old) == [control]
-    ratios = []
-    for _ in range(5):  # the first of them on weights that it has not seen
-        train(model, old, data)
-        reading = es.curvature(model, cross_entropy, data, optimizer=old, max_matvecs=40)
-        ratios.append(reading.stability_ratio.value)
-    assert max(ratios) <= 0.93
-    assert step_factor(old) == control.factor < 0.5
-    assert old.param_groups[0]["lr"] == 30.0
-    control.undo(now)
-    assert step_controls(old) == []
-    assert not old._optimizer_step_post_hooks
-
-
-class InVain(SwitchOptimizer):
-    """Once the control is kept, and never any help."""
-
-    rules, checks = ("edge_of_stability",), 1
-
-    def can_apply(self, now):
-        return super().can_apply(now) or (None if now.step >= 6 else "not yet")
-
-    def helped(self, before, after):
-        return False
-
-
-def test_in_a_run_with_a_monitor_too(model, data):
-    holder = [torch.optim.SGD(model.parameters(), lr=20.0)]
-    old, control = holder[0], ControlStep()
-    monitor = es.Monitor(
-        model, cross_entropy, data, optimizer=old, act="auto", actions=[control, InVain()], every=3, flow=False,
-        lipschitz=False, cool_down=0, rules={"edge_of_stability": {"warning": 1e-9, "critical": 1e9}},
-        replace_optimizer=lambda new: holder.__setitem__(0, new),
-    )  # fmt: skip
-    kinds = []
-    for _ in range(12):
-        kinds.append(type(holder[0]).__name__)
-        monitor.step(train(model, holder[0], data)[0])
-    assert "AdamW" in kinds
-    assert holder[0] is old
-    assert step_controls(old) == [control]
-    assert monitor.reading.stability_ratio.value < 1
-    assert [(r.name, r.state) for r in monitor.actions] == [("control_step", "kept"), ("switch_optimizer", "undone")]
-    monitor.close()
-
-
-def test_a_control_that_was_let_go_during_a_switch_stays_so(model, data):
-    old = torch.optim.SGD(model.parameters(), lr=30.0)
-    control = ControlStep().bind(model, cross_entropy, data, old)
-    holder, now = loop(model, old, None, False)
-    action = SwitchOptimizer(lr=1e-3)
-    action.apply(now)
-    control.release()
-    action.undo(now)
-    assert step_factor(holder[0]) == 1.0
-
-
-def test_a_control_in_force_goes_on_with_the_new_one_and_measures_before_its_first_step(model, data):
-    old = torch.optim.SGD(model.parameters(), lr=30.0)
-    control = ControlStep(noisy=False).bind(model, cross_entropy, data, old)
-    train(model, old, data, 3, after=control.step)
-    new = SwitchOptimizer("adamw", lr=0.1).switch(old)
-    assert step_factor(new) == 1.0
-    measured, used = control.num_measurements, []
-    new.register_step_pre_hook(lambda o, *_: used.append(o.param_groups[0]["lr"]))
-    train(model, old, data)
-    assert control.num_measurements == measured + 1
-    assert used == [0.1 * step_factor(new)]
-    assert step_factor(new) < 0.5
-
-
 def test_hooks_of_the_old_one_go_on(sgd, model, data):
     seen = []
     handle = sgd.register_step_post_hook(lambda *_: seen.append("after"))
@@ -364,57 +255,6 @@ def test_undone_later_the_rates_are_those_of_the_schedule_now(kind, data):
         reference.step()
     assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([g["lr"] for g in twin.param_groups])
     assert scheduler.get_last_lr() == pytest.approx(reference.get_last_lr())
-
-
-def test_muon_takes_hidden_matrices_and_adamw_the_rest(data):
-    model = network(2)
-    twin = copy.deepcopy(model)
-    old = torch.optim.SGD(model.parameters(), lr=0.1)
-    new = SwitchOptimizer("muon", lr=0.01).switch(old, model=model)
-    assert isinstance(new, MuonWithAdamW)
-    assert [id(p) for g in new.param_groups if g["muon"] for p in g["params"]] == [
-        id(model[0].weight), id(model[2].weight),
-    ]  # fmt: skip
-    train(model, old, data, 4)
-    hidden = [twin[0].weight, twin[2].weight]
-    others = [p for p in twin.parameters() if all(p is not q for q in hidden)]
-    muon = torch.optim.Muon(hidden, lr=0.01, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-    adamw = torch.optim.AdamW(others, lr=0.01, weight_decay=0.0)
-    for _ in range(4):
-        twin.zero_grad()
-        cross_entropy(twin, data).backward()
-        muon.step()
-        adamw.step()
-    assert torch.equal(flat(model), flat(twin))
-
-
-def test_muon_takes_the_last_hidden_matrix_where_the_head_is_the_embedding():
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embedding, self.first, self.second = nn.Embedding(20, 16), nn.Linear(16, 16), nn.Linear(16, 16)
-            self.head = nn.Linear(16, 20, bias=False)
-            self.head.weight = self.embedding.weight
-
-    model = Tied()
-    muon, adamw = muon_groups([{"params": list(model.parameters())}], model)
-    assert [id(p) for p in muon["params"]] == [id(model.first.weight), id(model.second.weight)]
-    assert [id(p) for p in adamw["params"]] == [
-        id(model.embedding.weight), id(model.first.bias), id(model.second.bias),
-    ]  # fmt: skip
-
-
-def test_muons_state_is_saved_and_loaded(data):
-    model = network(2)
-    one = SwitchOptimizer("muon").switch(torch.optim.SGD(model.parameters(), lr=0.1), model=model)
-    train(model, one, data, 3)
-    saved, weights = copy.deepcopy(one.state_dict()), copy.deepcopy(model.state_dict())
-    train(model, one, data, 3)
-    then = flat(model)
-    model.load_state_dict(weights)
-    one.load_state_dict(saved)
-    train(model, one, data, 3)
-    assert torch.equal(flat(model), then)
 
 
 @pytest.mark.parametrize("to", ["soap", "shampoo"])
